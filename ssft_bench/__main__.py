@@ -1,0 +1,5 @@
+"""`python -m ssft_bench`."""
+
+from ssft_bench.cli import main
+
+main()

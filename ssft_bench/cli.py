@@ -1,0 +1,214 @@
+"""The command line: one function per command; torch is imported only inside the commands."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ssft_bench import __version__
+from ssft_bench.errors import BenchError
+
+app = typer.Typer(
+    help="Benchmark self-supervised fine-tuning of speech models and the interfaces to their layers.",
+    epilog="Example: ssft-bench run --upstream hubert_mini --interface hconv --task asr",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+leaderboard_app = typer.Typer(help="Tables from results.", no_args_is_help=True)
+app.add_typer(leaderboard_app, name="leaderboard")
+
+
+class Overwrite(StrEnum):
+    """What to do when a run has been tried before."""
+
+    missing = "missing"
+    failed = "failed"
+    always = "always"
+
+
+class Kind(StrEnum):
+    """What can be listed."""
+
+    upstreams = "upstreams"
+    interfaces = "interfaces"
+    tasks = "tasks"
+    suites = "suites"
+    corpora = "corpora"
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def main() -> None:
+    """Entry point: a user's mistake ends in one line and an exit code, not in a traceback."""
+    try:
+        app()
+    except BenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+
+
+def _version(show: bool) -> None:
+    if show:
+        print(f"ssft-bench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+@app.command(epilog="Exit codes: 0 done, 1 failed, 2 bad usage, 3 missing data or weights.")
+def run(
+    upstream: Annotated[str, typer.Option(help="Name, name:option=value, or file.py:Class.")],
+    interface: Annotated[str, typer.Option(help="Name, name:option=value, or file.py:Class.")],
+    task: Annotated[str, typer.Option(help="Task, e.g. asr or pr.")],
+    suite: Annotated[str, typer.Option(help="mini (embedded data) or full (official corpora).")] = "mini",
+    corpus: Annotated[str | None, typer.Option(help="Another corpus than the suite's.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder that holds the corpus.")] = None,
+    protocol: Annotated[str, typer.Option(help="frozen.")] = "frozen",
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value of the resolved run; repeatable.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="Folder of all results.")] = Path("runs"),
+    overwrite: Annotated[
+        Overwrite,
+        typer.Option(help="missing: leave failed runs alone; failed: try them again; always: anew."),
+    ] = Overwrite.failed,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    devices: Annotated[int, typer.Option(help="Number of devices.")] = 1,
+    tensorboard: Annotated[bool, typer.Option(help="Also log for TensorBoard.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train and score one cell: an upstream through an interface on a task.
+
+    A finished run is answered from its folder; a killed one goes on from its last checkpoint.
+    """
+    passed = {k: v for k, v in locals().items() if v is not None and k not in ("out", "as_json")}
+    from ssft_bench import results, spec
+
+    results.check_writable(out)
+    resolved = spec.resolve(
+        upstream=upstream, interface=interface, task=task, suite=suite, corpus=corpus, data=data,
+        protocol=protocol, seed=seed, sets=sets or [],
+    )  # fmt: skip
+    from ssft_bench import runner, tables
+
+    answer = runner.run(
+        resolved,
+        out,
+        overwrite=overwrite.value,
+        args_passed={k: v.value if isinstance(v, StrEnum) else v for k, v in passed.items()},
+        machine=runner.Machine(device, devices, tensorboard),
+    )
+    if as_json:
+        print(answer.record.model_dump_json(indent=2))
+    else:
+        tables.print_run(answer.folder, answer.record, answer.stored)
+
+
+@app.command("list")
+def list_names(
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    everything: Annotated[
+        bool, typer.Option("--all", help="Upstreams: s3prl's own names too (takes seconds).")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List what can be named: built in, from installed packages, and broken plug-ins with their error."""
+    from ssft_bench import tables
+
+    tables.print_list(listing(kind.value, everything), kind.value, as_json)
+
+
+def listing(kind: str, everything: bool = False) -> list[dict[str, Any]]:
+    """Rows of `list`: name, origin, summary, error."""
+    from ssft_bench import registry
+    from ssft_bench.suites import SUITES
+
+    if kind == "suites":
+        return [
+            {"name": n, "origin": "built-in", "summary": s, "error": None} for n, s in SUITES.items()
+        ]
+    rows = [
+        {"name": p.name, "origin": p.origin, "summary": p.summary, "error": registry.broken(p)}
+        for p in registry.plugins(kind)
+    ]
+    names = [row["name"] for row in rows]
+    for row in rows:
+        if names.count(row["name"]) > 1 and not row["error"]:
+            row["error"] = "name claimed twice; see CONTRIBUTING"
+    if everything and kind == "upstreams":
+        known = set(names)
+        rows += [
+            {"name": n, "origin": "s3prl", "summary": "", "error": None}
+            for n in sorted(registry.s3prl_hub().options())
+            if n not in known
+        ]
+    return rows
+
+
+@app.command()
+def show(
+    name: Annotated[str, typer.Argument(help="An upstream, interface, task, suite or corpus.")],
+    as_json: AsJson = False,
+) -> None:
+    """Show what a name stands for: summary, options with defaults, recipe, model card."""
+    from ssft_bench import cards
+
+    card = cards.describe(name)
+    print(json.dumps(card, indent=2, ensure_ascii=False) if as_json else cards.text(card))
+
+
+@leaderboard_app.command("build")
+def leaderboard_build(
+    runs: Annotated[Path, typer.Option("--runs", help="Folder of results.")] = Path("runs"),
+    to: Annotated[
+        Path | None, typer.Option(help="Folder for leaderboard.csv and .md; default: --runs.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make a CSV and a Markdown table of all finished runs, and print the table."""
+    from ssft_bench import leaderboard
+
+    table = leaderboard.build(runs)
+    paths = leaderboard.write(table, to or runs)
+    if as_json:
+        print(table.to_json(orient="records", indent=2))
+        return
+    print(leaderboard.markdown(table), end="")
+    print(f"written: {', '.join(map(str, paths))}", file=sys.stderr)
+
+
+@app.command()
+def doctor(
+    data: Annotated[str | None, typer.Option(help="Folder with corpora to look at.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check the installation: versions, devices, embedded data and weights, corpora, disk."""
+    from ssft_bench import doctor as doctor_module
+    from ssft_bench import tables
+
+    findings = doctor_module.examine(data)
+    tables.print_doctor(findings, as_json)
+    if any(f["status"] == "broken" for f in findings):
+        raise typer.Exit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Corpora: files on disk -> manifest rows."""

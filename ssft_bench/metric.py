@@ -1,0 +1,37 @@
+"""Predictions, and how a metric is made of per-utterance counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Counts = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One scored utterance, as stored in predictions.jsonl."""
+
+    id: str
+    reference: str
+    hypothesis: str
+    speaker: str | None = None
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A score as a function of counts that add up over utterances.
+
+    `counts` gives one utterance's row [K]; `combine` takes sums [..., K] and gives values [...].
+    So a bootstrap over utterances or speakers is one matrix product.
+    """
+
+    name: str
+    unit: str
+    higher_is_better: bool
+    primary: bool
+    counts: Callable[[Prediction], Counts]
+    combine: Callable[[Counts], Counts]

@@ -1,0 +1,238 @@
+"""Names -> plug-ins: what ships here, installed packages' entry points, and `path/to/file.py:Class`.
+
+Nothing is imported until it is asked for. A plug-in that fails to import is listed as broken with its
+error and stops nobody else; a name that two packages claim is an error for whoever asks for it.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import importlib.util
+import inspect
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+from ssft_bench.errors import BenchError, UsageError
+from ssft_bench.files import sha256_file
+from ssft_bench.names import unknown
+
+KINDS = ("upstreams", "interfaces", "tasks", "corpora")
+GROUPS = {kind: f"ssft_bench.{kind}" for kind in KINDS}
+_SINGULAR = {"upstreams": "upstream", "interfaces": "interface", "tasks": "task", "corpora": "corpus"}
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """One name of one kind, and how to get at what it stands for."""
+
+    kind: str
+    name: str
+    origin: str
+    """built-in, the distribution that brings it, s3prl, or a file's path."""
+    summary: str
+    load: Callable[[], Any]
+    """Imports it: a class, or for upstreams a function that builds the upstream."""
+    source: Path | None = None
+    """File whose bytes decide its behaviour, for files outside the package."""
+
+    def source_sha256(self) -> str | None:
+        """Digest of a plug-in file outside the package; None for installed code."""
+        return sha256_file(self.source) if self.source else None
+
+
+def find(kind: str, name: str) -> Plugin:
+    """The plug-in of that name. Raises UsageError: unknown (with suggestions), claimed twice, no file."""
+    if ".py:" in name:
+        return _from_file(kind, name)
+    found = [plugin for plugin in plugins(kind) if plugin.name == name]
+    if kind == "upstreams" and not found:
+        found = [_from_s3prl(name)]
+    if not found:
+        raise unknown(_SINGULAR[kind], name, [p.name for p in plugins(kind)])
+    if len(found) > 1:
+        origins = " and ".join(p.origin for p in found)
+        raise UsageError(
+            f"{_SINGULAR[kind]} '{name}' is claimed twice, by {origins}; uninstall one of them, or "
+            "name the one you mean as path/to/file.py:Class"
+        )
+    return found[0]
+
+
+def load(kind: str, name: str) -> Any:
+    """Import what a name stands for. Raises UsageError when it cannot be imported, saying why."""
+    plugin = find(kind, name)
+    try:
+        return plugin.load()
+    except BenchError:
+        raise
+    except Exception as error:
+        raise UsageError(
+            f"{_SINGULAR[kind]} '{name}' ({plugin.origin}) cannot be imported: "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def plugins(kind: str) -> list[Plugin]:
+    """Every plug-in of a kind (s3prl's own upstreams left out), built-in ones first."""
+    return [*_builtin(kind), *_entry_points(kind)]
+
+
+def broken(plugin: Plugin) -> str | None:
+    """Import a third-party plug-in and return its error, or None; built-in ones are not imported."""
+    if plugin.origin == "built-in":
+        return None
+    try:
+        plugin.load()
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return None
+
+
+@cache
+def _builtin(kind: str) -> tuple[Plugin, ...]:
+    if kind == "corpora":
+        from ssft_bench.corpora import CORPORA
+
+        return tuple(
+            _module_plugin(kind, name, module, class_name)
+            for name, (module, class_name) in CORPORA.items()
+        )
+    if kind == "tasks":
+        folder = _folder("ssft_bench.downstreams")
+        files = sorted(folder.glob("*/task.py"))
+        return tuple(
+            _module_plugin(kind, f.parent.name, f"ssft_bench.downstreams.{f.parent.name}.task")
+            for f in files
+        )
+    if kind == "interfaces":
+        files = sorted(f for f in _folder("ssft_bench.interfaces").glob("*.py") if f.stem[0] != "_")
+        return tuple(_module_plugin(kind, f.stem, f"ssft_bench.interfaces.{f.stem}") for f in files)
+    hubs = sorted(_folder("ssft_bench.upstreams").glob("*/hubconf.py"))
+    return tuple(plugin for hub in hubs for plugin in _hub_plugins(hub))
+
+
+def _folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    assert spec is not None and spec.origin is not None
+    return Path(spec.origin).parent
+
+
+def _module_file(module: str) -> Path:
+    """Path of one of our own modules, without importing it."""
+    package, _, rest = module.removeprefix("ssft_bench.").partition(".")
+    base = _folder(f"ssft_bench.{package}").joinpath(*rest.split("."))
+    return base / "__init__.py" if base.is_dir() else base.with_suffix(".py")
+
+
+def _module_plugin(kind: str, name: str, module: str, class_name: str | None = None) -> Plugin:
+    def get() -> Any:
+        imported = importlib.import_module(module)
+        return getattr(imported, class_name) if class_name else _only_class(kind, imported)
+
+    return Plugin(kind, name, "built-in", _first_class_line(_module_file(module)), get)
+
+
+def _only_class(kind: str, module: Any) -> Any:
+    """The one Interface or Task that a module defines itself."""
+    if kind == "interfaces":
+        from ssft_bench.interface import Interface as base
+    else:
+        from ssft_bench.task import Task as base  # type: ignore[assignment]
+    own = [
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__
+    ]
+    if len(own) != 1:
+        raise UsageError(f"{module.__file__}: expected exactly one {base.__name__} class, found {len(own)}")
+    return own[0]
+
+
+def _first_class_line(path: Path) -> str:
+    """First docstring line of the last class in a file, else of the module; read, not imported."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    for node in (*reversed(classes), tree):
+        text = ast.get_docstring(node)
+        if text:
+            return text.splitlines()[0]
+    return ""
+
+
+def _hub_plugins(hub: Path) -> list[Plugin]:
+    """Public functions of an upstream folder's hubconf.py, s3prl's way of naming upstreams."""
+    module = f"ssft_bench.upstreams.{hub.parent.name}.hubconf"
+
+    def getter(name: str) -> Callable[[], Any]:
+        return lambda: getattr(importlib.import_module(module), name)
+
+    tree = ast.parse(hub.read_text(encoding="utf-8"))
+    functions = [n for n in tree.body if isinstance(n, ast.FunctionDef) and n.name[0] != "_"]
+    return [
+        Plugin(
+            "upstreams",
+            node.name,
+            "built-in",
+            (ast.get_docstring(node) or "").partition("\n")[0],
+            getter(node.name),
+        )
+        for node in functions
+    ]
+
+
+def _entry_points(kind: str) -> list[Plugin]:
+    found = []
+    for point in entry_points(group=GROUPS[kind]):
+        owner = point.dist.name if point.dist else "unknown distribution"
+        found.append(Plugin(kind, point.name, owner, point.value, point.load))
+    return found
+
+
+def _from_s3prl(name: str) -> Plugin:
+    """One of s3prl's own upstreams; its hub is imported only when a name is not ours."""
+    hub = s3prl_hub()
+    if name.startswith("_") or name not in hub.options():
+        names = [p.name for p in plugins("upstreams")] + hub.options(only_registered_ckpt=True)
+        raise unknown("upstream", name, names, " 'ssft-bench list upstreams --all' shows all.")
+    return Plugin("upstreams", name, "s3prl", "an upstream of s3prl", lambda: getattr(hub, name))
+
+
+def s3prl_hub() -> Any:
+    """The module s3prl.hub, imported without its warnings about optional packages."""
+    import contextlib
+    import io
+    import warnings
+
+    if "s3prl.hub" in sys.modules:
+        return sys.modules["s3prl.hub"]
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        return importlib.import_module("s3prl.hub")
+
+
+def _from_file(kind: str, name: str) -> Plugin:
+    """`path/to/file.py:Class`. Raises UsageError when the file or the class is not there."""
+    path_text, _, class_name = name.rpartition(":")
+    path = Path(path_text)
+    if not path.is_file():
+        raise UsageError(f"{_SINGULAR[kind]} '{name}': there is no file {path}")
+
+    def get() -> Any:
+        module_name = f"ssft_bench_plugin_{sha256_file(path)[:12]}"
+        spec = importlib.util.spec_from_file_location(module_name, path)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        sys.modules[module_name] = module
+        spec.loader.exec_module(module)
+        if not hasattr(module, class_name):
+            public = [n for n, v in vars(module).items() if inspect.isclass(v) and n[0] != "_"]
+            raise unknown(f"class in {path}", class_name, public)
+        return getattr(module, class_name)
+
+    return Plugin(kind, name, str(path), "", get, source=path)

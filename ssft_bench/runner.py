@@ -1,0 +1,314 @@
+"""One cell: upstream -> interface -> downstream -> result."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from filelock import FileLock, Timeout
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from ssft_bench import cost, registry, results
+from ssft_bench.corpora.manifest import Utterance
+from ssft_bench.data import RunData, prepare
+from ssft_bench.errors import BenchError, CheckFailed, UsageError
+from ssft_bench.features import Batch, FrozenFeatures, TrainBatches, bucket
+from ssft_bench.interface import Interface
+from ssft_bench.metric import Prediction
+from ssft_bench.results import MetricValue, ResultRecord
+from ssft_bench.spec import RunSpec, signature
+from ssft_bench.statistics import score
+from ssft_bench.task import Task
+from ssft_bench.training import Outcome, Trainer, seed_everything_for
+from ssft_bench.upstream import Upstream, load_upstream, weights_sha256
+
+Overwrite = Literal["missing", "failed", "always"]
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where and how a run is executed; none of it enters the signature."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    tensorboard: bool = False
+
+
+class Downstream(nn.Module):
+    """Interface and head as one learner; the upstream is frozen and not part of it."""
+
+    def __init__(self, interface: Interface, head: nn.Module, task: Task) -> None:
+        super().__init__()
+        self.interface, self.head = interface, head
+        self._task = [task]  # in a list: a task is no module, and keeps no parameters
+
+    def forward(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+        """Loss of a training batch."""
+        task = self._task[0]
+        features, lengths = self.interface(batch.hidden)
+        features = task.augment(features, lengths, generator)
+        logits, lengths = self.head(features, lengths)
+        return task.loss(logits, lengths, batch.targets), {}
+
+    def hypotheses(self, batch: Batch) -> list[str]:
+        """Decoded output of a batch."""
+        return self._task[0].decode(*self.head(*self.interface(batch.hidden)))
+
+
+@dataclass
+class Answer:
+    """What `run` gives back."""
+
+    folder: Path
+    record: ResultRecord
+    stored: bool
+    """True when it was answered from the store."""
+
+
+def run(
+    spec: RunSpec,
+    out: Path,
+    *,
+    overwrite: Overwrite = "failed",
+    args_passed: Mapping[str, Any] | None = None,
+    machine: Machine | None = None,
+) -> Answer:
+    """Run one cell, resume it, or answer from the store when it is done.
+
+    Raises UsageError, MissingError (before any long work) or CheckFailed (training diverged; then
+    the record says `failed`).
+    """
+    results.check_writable(out)
+    task = _make_task(spec)
+    data = prepare(spec.data, task.name)
+    task.prepare(data.splits)
+    upstream = load_upstream(spec.upstream.name, spec.upstream.options)
+    interface = _make_interface(spec, upstream)
+    content = _content(spec, upstream, data)
+    name = signature(spec, content)
+    folder = results.run_folder(out, spec, name)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            old = results.load(folder)
+            if old is not None and overwrite != "always":
+                if old.status == "done" and (folder / "predictions.jsonl").exists():
+                    return Answer(folder, old, stored=True)
+                if old.status == "failed" and overwrite == "missing":
+                    raise CheckFailed(f"{folder} failed before: {old.error}. --overwrite failed tries again")
+            record = ResultRecord(
+                status="running", signature=name, spec=spec, content=content, data=data.describe(),
+                args_passed=dict(args_passed or {}), env=results.environment(),
+                code=results.code_state(), time={"started": results.now()},
+            )  # fmt: skip
+            fresh = overwrite == "always" or (old is not None and old.status == "failed")
+            cell = Cell(record, folder, task, data, upstream, interface, machine or Machine())
+            return Answer(folder, cell.execute(fresh), stored=False)
+    except Timeout as error:
+        raise UsageError(f"{folder} is being worked on by another process; wait for it") from error
+
+
+class Cell:
+    """The work of one run in its folder."""
+
+    def __init__(
+        self,
+        record: ResultRecord,
+        folder: Path,
+        task: Task,
+        data: RunData,
+        upstream: Upstream,
+        interface: Interface,
+        machine: Machine,
+    ) -> None:
+        self.record, self.folder, self.task, self.data = record, folder, task, data
+        self.spec = record.spec
+        self.machine = machine
+        self.fabric = Fabric(
+            accelerator=machine.accelerator,
+            devices=machine.devices,
+            precision=self.spec.train.precision,
+        )
+        self.fabric.launch()
+        self.upstream = upstream.eval().requires_grad_(False).to(self.fabric.device)
+        self.features = FrozenFeatures(
+            self.upstream, interface.layers_used(), self.fabric.device, self.spec.data.memory_gib
+        )
+        seed_everything_for(self.spec.seed, "head")
+        head = task.head(interface.output_dim)
+        self.learner = Downstream(interface, head, task)
+
+    def execute(self, fresh: bool) -> ResultRecord:
+        """Extract, train, pick, score, write. A failure is recorded and raised again."""
+        if fresh:
+            for name in ("last.pt", "best.safetensors", "log.jsonl", "predictions.jsonl"):
+                (self.folder / name).unlink(missing_ok=True)
+        results.save(self.folder, self.record)
+        try:
+            self._execute()
+        except (Exception, KeyboardInterrupt) as error:
+            if isinstance(error, KeyboardInterrupt):
+                raise  # stays `running`: the next run resumes it
+            self.record.status = "failed"
+            self.record.error = f"{type(error).__name__}: {error}"
+            results.save(self.folder, self.record)
+            raise
+        return self.record
+
+    def _execute(self) -> None:
+        began = time.monotonic()
+        self.record.cost = self._static_cost()
+        for split in ("train", "dev", "test"):
+            self.features.warm(self.data.splits[split], f"hidden states {split}")
+        extracted = time.monotonic()
+        outcome = self._train()
+        trained = time.monotonic()
+        dev = self._predict("dev")
+        test = self._predict("test")
+        record = self.record
+        record.predictions = results.save_predictions(self.folder, test)
+        record.metrics = self._metrics("test", test) + self._metrics("dev", dev)
+        record.learning_curve = outcome.curve
+        record.selection = {
+            **self.spec.selection.model_dump(),
+            "step": outcome.best_step,
+            "value": outcome.best_value,
+        }
+        record.interface_state = self._interface_state()
+        record.events += outcome.events
+        record.cost |= {
+            "seconds": {
+                "hidden_states": round(extracted - began, 1),
+                "training": round(outcome.seconds, 1),
+                "scoring": round(time.monotonic() - trained, 1),
+            },
+            "speech_hours_encoded": round(self.features.seconds_of_audio / 3600, 4),
+            "peak_memory_mib": cost.peak_memory_mib(),
+        }
+        record.time["finished"] = results.now()
+        record.status = "done"
+        results.save(self.folder, record)
+        (self.folder / "last.pt").unlink(missing_ok=True)
+
+    def _train(self) -> Outcome:
+        rows = self.data.splits["train"]
+        data, train = self.spec.data, self.spec.train
+        seconds = [self.data.audio.seconds[u.id] for u in rows]
+        batches = TrainBatches(
+            rows, [self.task.encode(u) for u in rows], seconds, self.features,
+            batch_size=data.batch_size, batch_seconds=data.batch_seconds, seed=self.spec.seed,
+        )  # fmt: skip
+        primary = self.task.primary()
+        trainer = Trainer(
+            self.learner, batches, train, self.folder, seed=self.spec.seed, fabric=self.fabric,
+            evaluate=lambda: self._quick_score("dev"), select=primary.name,
+            better="max" if primary.higher_is_better else "min",
+            label=f"{self.task.name}", tensorboard=self.machine.tensorboard,
+        )  # fmt: skip
+        outcome = trainer.run()
+        trainer.load_best()
+        return outcome
+
+    def _predict(self, split: str) -> list[Prediction]:
+        """Decode a split with the parameters as they are, in batches of similar length."""
+        rows = self.data.splits[split]
+        seconds = [self.data.audio.seconds[u.id] for u in rows]
+        found: list[Prediction] = []
+        self.learner.eval()
+        with torch.inference_mode(), self.fabric.autocast():
+            for indices in bucket(seconds, batch_size=16, batch_seconds=160.0, generator=None):
+                chunk = [rows[i] for i in indices]
+                hypotheses = self.learner.hypotheses(self.features.batch(chunk, []))
+                found += map(self._prediction, chunk, hypotheses)
+        return found
+
+    def _prediction(self, row: Utterance, hypothesis: str) -> Prediction:
+        return Prediction(row.id, self.task.reference(row), hypothesis, row.speaker)
+
+    def _quick_score(self, split: str) -> dict[str, float]:
+        """All metrics of a split without intervals."""
+        found = self._predict(split)
+        return {
+            m.name: float(m.combine(sum(m.counts(p) for p in found)))  # type: ignore[arg-type]
+            for m in self.task.metrics
+        }
+
+    def _metrics(self, split: str, found: Sequence[Prediction]) -> list[MetricValue]:
+        values = []
+        for metric in self.task.metrics:
+            s = score(metric, found, seed=self.spec.seed)
+            values.append(
+                MetricValue(
+                    name=metric.name, split=split, value=s.value, unit=metric.unit, n=s.n,
+                    higher_is_better=metric.higher_is_better, ci95=s.ci95, ci_method=s.method,
+                    primary=metric.primary,
+                )  # fmt: skip
+            )
+        return values
+
+    def _interface_state(self) -> dict[str, Any]:
+        interface = self.learner.interface
+        return {
+            "output_dim": interface.output_dim,
+            "output_stride": interface.output_stride,
+            "layers_used": list(interface.layers_used()),
+            "layer_usage": interface.layer_usage(),
+        }
+
+    def _static_cost(self) -> dict[str, Any]:
+        """Parameters by part, and multiply-adds for one second of audio."""
+        noise = cost.second_of_noise().to(self.fabric.device)
+        learner = self.learner.to(self.fabric.device).eval()
+        upstream, interface = self.upstream, learner.interface
+        with torch.no_grad():
+            hidden = upstream([noise])
+        return {
+            "parameters": {
+                "upstream": cost.parameters(upstream),
+                "interface": cost.parameters(interface),
+                "head": cost.parameters(learner.head),
+            },
+            "macs_per_second_of_audio": {
+                "upstream": cost.macs(lambda: upstream([noise]), upstream),
+                "interface_and_head": cost.macs(lambda: learner.head(*interface(hidden)), learner),
+            },
+        }
+
+
+def _make_task(spec: RunSpec) -> Task:
+    task_class: type[Task] = registry.load("tasks", spec.task.name)
+    corpus_class = registry.load("corpora", spec.data.corpus)
+    return task_class(task_class.Options.model_validate(spec.task.options), corpus_class.phone_set)
+
+
+def _make_interface(spec: RunSpec, upstream: Upstream) -> Interface:
+    """Build it for this upstream with the run's seed; a wrong option is a UsageError."""
+    build = registry.load("interfaces", spec.interface.name)
+    seed_everything_for(spec.seed, "interface")
+    try:
+        interface: Interface = build(upstream.spec, **spec.interface.options)
+    except BenchError:
+        raise
+    except (TypeError, ValueError) as error:
+        text = str(error).replace(f"{getattr(build, '__name__', '')}.__init__() ", "")
+        raise UsageError(f"--interface {spec.interface.name}: {text}") from error
+    return interface
+
+
+def _content(spec: RunSpec, upstream: Upstream, data: RunData) -> dict[str, str | None]:
+    plugins = {
+        kind: registry.find(kind + "s", choice.name).source_sha256()
+        for kind, choice in (("upstream", spec.upstream), ("interface", spec.interface))
+    }
+    return {
+        "upstream_weights": weights_sha256(upstream),
+        "corpus": data.sha256,
+        "upstream_source": plugins["upstream"],
+        "interface_source": plugins["interface"],
+        "task_source": registry.find("tasks", spec.task.name).source_sha256(),
+    }

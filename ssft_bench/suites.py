@@ -1,0 +1,9 @@
+"""A suite picks corpora, base weights and recipe numbers; the code that runs is the same."""
+
+from __future__ import annotations
+
+SUITES: dict[str, str] = {
+    "mini": "embedded synthetic speech; no network, minutes on two CPU cores (the default)",
+    "full": "each task on its official corpus with its published recipe; --data says where they lie",
+}
+"""Name -> one line."""

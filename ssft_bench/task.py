@@ -1,0 +1,82 @@
+"""The base class of a downstream task."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from ssft_bench.corpora.manifest import Utterance
+from ssft_bench.metric import Metric
+
+
+class TaskOptions(BaseModel):
+    """Base of a task's own options (head sizes, augmentation); unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Task(ABC):
+    """Labels, head, loss, decoding and metrics of one task.
+
+    One folder per task: `downstreams/<name>/task.py` holds the subclass, `recipe.yaml` its numbers
+    for each suite (see CONTRIBUTING).
+    """
+
+    name: ClassVar[str]
+    """The name on the command line."""
+    protocols: ClassVar[tuple[str, ...]] = ("frozen",)
+    """Protocols it supports."""
+    metrics: ClassVar[tuple[Metric, ...]]
+    """Metrics over predictions; exactly one is primary and picks the best dev step."""
+    Options: ClassVar[type[TaskOptions]] = TaskOptions
+    """Type of `options` in the recipe."""
+
+    def __init__(self, options: TaskOptions, phone_set: str = "arpabet39") -> None:
+        """`phone_set` is the corpus' (see `Corpus.phone_set`)."""
+        self.options = options
+        self.phone_set = phone_set
+
+    @classmethod
+    def primary(cls) -> Metric:
+        """The metric that ranks runs."""
+        return next(m for m in cls.metrics if m.primary)
+
+    @abstractmethod
+    def prepare(self, splits: Mapping[str, Sequence[Utterance]]) -> None:
+        """Check that every utterance has the labels the task needs; build vocabularies.
+
+        Raises MissingError naming the corpus row without a label.
+        """
+
+    @abstractmethod
+    def reference(self, utterance: Utterance) -> str:
+        """The reference that a hypothesis is scored against."""
+
+    @abstractmethod
+    def encode(self, utterance: Utterance) -> Tensor:
+        """Training target of one utterance, int64 [S]."""
+
+    @abstractmethod
+    def head(self, input_dim: int) -> nn.Module:
+        """Downstream model: forward(features [B,T,D], lengths [B]) -> (logits [B,T',V], lengths [B])."""
+
+    @abstractmethod
+    def loss(self, logits: Tensor, lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
+        """Mean loss of a batch, scalar fp32."""
+
+    @abstractmethod
+    def decode(self, logits: Tensor, lengths: Tensor) -> list[str]:
+        """Hypotheses, one per utterance."""
+
+    def augment(self, features: Tensor, lengths: Tensor, generator: torch.Generator) -> Tensor:
+        """Training-time augmentation of the features [B,T,D]; a new tensor, the input is not changed."""
+        return features
+
+    def describe(self) -> dict[str, Any]:
+        """What goes into the result beside the options (vocabulary size, ...)."""
+        return {}

@@ -1,0 +1,83 @@
+"""Discrete targets of HuBERT: MFCCs or hidden states, and k-means over them.
+
+Hsu et al. 2021, "HuBERT", section IV.B: 39-dimensional MFCCs (13 coefficients with first and second
+differences) in the first iteration, a middle layer of the previous model in the next ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torchaudio
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ssft_bench.upstreams.pretraining.audio import SAMPLE_RATE
+from ssft_bench.upstreams.pretraining.batches import frame_count
+
+
+def mfcc39(samples: NDArray[np.int16]) -> Tensor:
+    """MFCCs with differences at the upstream's frames: (frames, 39), mean 0 over the utterance.
+
+    Windows of 25 ms every 10 ms, every other one kept: window 2t covers the very samples that frame t
+    of the convolutional stack sees. The mean is removed so that clusters do not tell channels apart.
+    """
+    wave = torch.from_numpy(samples.astype(np.float32))[None]
+    base = torchaudio.compliance.kaldi.mfcc(
+        wave, sample_frequency=SAMPLE_RATE, num_ceps=13, num_mel_bins=23, use_energy=False, dither=0.0
+    )
+    first = torchaudio.functional.compute_deltas(base.T)
+    second = torchaudio.functional.compute_deltas(first)
+    full = torch.cat([base.T, first, second]).T
+    full = full - full.mean(0, keepdim=True)
+    return full[::2][: frame_count(len(samples))]
+
+
+def assign(features: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
+    """Nearest centre of each row of (rows, dim), and the squared distance to it."""
+    labels, distances = [], []
+    for part in features.split(65536):
+        scores = torch.addmm(centres.pow(2).sum(1), part, centres.T, alpha=-2)
+        best = scores.min(1)
+        labels.append(best.indices)
+        distances.append(best.values + part.pow(2).sum(1))
+    return torch.cat(labels), torch.cat(distances)
+
+
+def kmeans(features: Tensor, clusters: int, iterations: int, generator: torch.Generator) -> Tensor:
+    """Lloyd's algorithm from rows drawn at random: centres, (clusters, dim).
+
+    A centre that loses all its rows moves to a row drawn at random.
+    """
+    rows = torch.randperm(len(features), generator=generator)[:clusters]
+    centres = features[rows].clone()
+    for _ in range(iterations):
+        labels, _ = assign(features, centres)
+        sums = torch.zeros_like(centres).index_add_(0, labels, features)
+        counts = torch.bincount(labels, minlength=clusters)
+        centres = sums / counts.clamp(min=1)[:, None]
+        empty = (counts == 0).nonzero().flatten()
+        if len(empty):
+            fresh = torch.randint(len(features), (len(empty),), generator=generator)
+            centres[empty] = features[fresh]
+    return centres
+
+
+def cluster_targets(
+    features: Sequence[Tensor], clusters: int, *, iterations: int, rows: int, seed: int
+) -> tuple[list[NDArray[np.int16]], float]:
+    """k-means numbers of every frame of every utterance, and the share of variance explained.
+
+    Dimensions are standardised first. Centres are fitted on at most `rows` frames.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    everything = torch.cat([f.float() for f in features])
+    everything = (everything - everything.mean(0)) / everything.std(0).clamp(min=1e-4)
+    chosen = torch.randperm(len(everything), generator=generator)[:rows]
+    centres = kmeans(everything[chosen], clusters, iterations, generator)
+    labels, distances = assign(everything, centres)
+    explained = 1 - float(distances.mean()) / float(everything.pow(2).sum(1).mean())
+    parts = labels.to(torch.int16).split([len(f) for f in features])
+    return [p.numpy() for p in parts], explained

@@ -1,0 +1,94 @@
+"""The recipe of a pretraining run: every number that shapes the weights, read from recipe.yaml."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ssft_bench.errors import UsageError
+from ssft_bench.files import sha256_json
+from ssft_bench.training_spec import TrainSpec
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Data(_Strict):
+    """Which recordings, in what measure, cut how."""
+
+    corpora: dict[str, float]
+    """Weight of each corpus in the sampling, times its hours; a corpus not named is not heard."""
+    batch_seconds: float = Field(gt=0)
+    """Audio in one micro-batch, seconds, about."""
+    crop_seconds: float = Field(gt=0)
+    """Longest crop, seconds."""
+    min_seconds: float = 0.5
+    """Shorter recordings are left out."""
+
+
+class Targets(_Strict):
+    """Where the cluster numbers of a HuBERT stage come from."""
+
+    kind: Literal["mfcc", "hidden"]
+    """39-dimensional MFCCs, or hidden states of the previous stage's model."""
+    layer: int = 0
+    """Hidden states: output of this transformer layer (1 is the first)."""
+    clusters: int = Field(ge=2)
+    """Clusters of the k-means."""
+    iterations: int = 30
+    """Rounds of Lloyd's algorithm."""
+    rows: int = 200_000
+    """Frames the centres are fitted on."""
+
+
+class Stage(_Strict):
+    """One training run."""
+
+    name: str
+    """Folder of the stage."""
+    data: Data
+    """What it hears."""
+    train: TrainSpec
+    """How long and how fast."""
+    targets: Targets | None = None
+    """HuBERT's targets; none for wav2vec 2.0."""
+    start: Literal["fresh", "previous"] = "fresh"
+    """Random weights, or the previous stage's (the prediction head always starts anew)."""
+    unmasked_weight: float = 0.0
+    """HuBERT: weight of the loss on unmasked frames."""
+    diversity_weight: float = 0.1
+    """wav2vec 2.0: weight of the codebook diversity loss."""
+    penalty_weight: float = 0.0
+    """Weight of the mean squared feature of the convolutional stack."""
+
+
+class Recipe(_Strict):
+    """A whole pretraining."""
+
+    kind: Literal["hubert", "wav2vec2"]
+    """Which model class of s3prl."""
+    seed: int = 0
+    """Seed of initial weights, batches, masks and clusters."""
+    model: dict[str, Any]
+    """Arguments of HubertConfig or Wav2Vec2Config."""
+    task: dict[str, Any]
+    """Arguments of HubertPretrainingConfig or AudioPretrainingConfig."""
+    stages: list[Stage]
+    """In order."""
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the canonical JSON."""
+        return sha256_json(self.model_dump(mode="json"))
+
+
+def load_recipe(path: Path) -> Recipe:
+    """Read a recipe; a wrong key or value is a UsageError."""
+    try:
+        return Recipe.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except (OSError, ValidationError, yaml.YAMLError) as error:
+        raise UsageError(f"recipe {path}: {error}") from error

@@ -1,0 +1,152 @@
+"""Run a recipe: stages in order, each one resumable, then the exported weights."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ssft_bench.errors import BenchError
+from ssft_bench.files import atomic_path, write_json
+from ssft_bench.training import Trainer, seed_for
+from ssft_bench.upstreams.pretraining import audio, clusters
+from ssft_bench.upstreams.pretraining.batches import CropBatches
+from ssft_bench.upstreams.pretraining.models import build_model, layer_output
+from ssft_bench.upstreams.pretraining.recipe import Recipe, Stage, Targets, load_recipe
+from ssft_bench.upstreams.pretraining.weights import save_weights
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
+MakeLearner = Callable[[nn.Module, Stage], nn.Module]
+HEAD = ("final_proj", "label_embs_concat", "quantizer", "project_q")
+"""Modules of the prediction head: not carried from stage to stage."""
+
+
+def run(recipe: Recipe, data: Path, mini: Path | None, out: Path, make: MakeLearner) -> Path:
+    """Train all stages below `out`; returns the exported weights. Finished stages are not repeated."""
+    from lightning_fabric import Fabric
+
+    model: nn.Module | None = None
+    done = {"hours_processed": 0.0, "steps": 0.0, "seconds": 0.0}
+    for number, stage in enumerate(recipe.stages):
+        folder = out / stage.name
+        recordings = gather(stage, data, mini)
+        targets = make_targets(stage.targets, model, recordings, folder, recipe.seed + number)
+        fresh = new_model(recipe, stage, model)
+        fabric = Fabric(accelerator="cpu", devices=1, precision=stage.train.precision)
+        model, seconds = train(stage, fresh, recordings, targets, folder, recipe.seed + number, fabric, make)
+        done["steps"] += stage.train.steps
+        heard = stage.train.steps * stage.train.accumulate * stage.data.batch_seconds / 3600
+        done["hours_processed"] = round(done["hours_processed"] + heard, 2)
+        done["seconds"] = round(done["seconds"] + seconds, 1)
+    assert model is not None
+    about = {**describe(recipe, recipe.stages[-1]), **done, "hours": audio.hours_by_corpus(recordings)}
+    path = out / f"{recipe.kind}_mini.safetensors"
+    save_weights(path, model, about)
+    write_json(out / "about.json", about)
+    return path
+
+
+def describe(recipe: Recipe, stage: Stage) -> dict[str, Any]:
+    """What a weights file says about itself, apart from the length of the run."""
+    count = stage.targets.clusters if stage.targets else 0
+    return {"kind": recipe.kind, "model": recipe.model, "task": recipe.task, "clusters": count,
+            "recipe": recipe.digest}  # fmt: skip
+
+
+def gather(stage: Stage, data: Path, mini: Path | None) -> list[audio.Recording]:
+    """The recordings a stage hears."""
+    files = list(audio.recorded_files(data))
+    if mini is not None and "mini" in stage.data.corpora:
+        files += audio.mini_files(mini)
+    wanted = [(corpus, path) for corpus, path in files if corpus in stage.data.corpora]
+    return audio.read_recordings(wanted, stage.data.min_seconds)
+
+
+def new_model(recipe: Recipe, stage: Stage, previous: nn.Module | None) -> nn.Module:
+    """A model for a stage, with the previous stage's body when the stage asks for it."""
+    count = stage.targets.clusters if stage.targets else 0
+    seed = seed_for(recipe.seed, stage.name) % 2**31
+    model = build_model(recipe.kind, recipe.model, recipe.task, count, seed)
+    if stage.start == "previous" and previous is not None:
+        body = {k: v for k, v in previous.state_dict().items() if not k.startswith(HEAD)}
+        model.load_state_dict(body, strict=False)
+    return model
+
+
+def make_targets(
+    spec: Targets | None,
+    model: nn.Module | None,
+    recordings: Sequence[audio.Recording],
+    folder: Path,
+    seed: int,
+) -> list[NDArray[np.int16]] | None:
+    """Cluster numbers of every frame, computed once per stage and kept in `targets.safetensors`."""
+    if spec is None:
+        return None
+    path = folder / "targets.safetensors"
+    if not path.exists():
+        features = []
+        for recording in recordings:
+            if spec.kind == "mfcc":
+                features.append(clusters.mfcc39(recording.samples))
+                continue
+            assert model is not None, "hidden targets need a previous stage"
+            wave = torch.from_numpy(audio.normalised(recording.samples))
+            features.append(layer_output(model.eval(), wave, spec.layer))
+        labels, explained = clusters.cluster_targets(
+            features, spec.clusters, iterations=spec.iterations, rows=spec.rows, seed=seed
+        )
+        tensors = {str(i): torch.from_numpy(t.copy()) for i, t in enumerate(labels)}
+        with atomic_path(path) as temporary:
+            save_file(tensors, temporary, {"variance_explained": f"{explained:.4f}"})
+        print(f"{folder.name}: {spec.clusters} clusters explain {explained:.1%} of the variance")
+    stored = load_file(path)
+    return [stored[str(i)].numpy() for i in range(len(recordings))]
+
+
+def train(
+    stage: Stage,
+    model: nn.Module,
+    recordings: Sequence[audio.Recording],
+    targets: Sequence[NDArray[np.int16]] | None,
+    folder: Path,
+    seed: int,
+    fabric: Fabric,
+    make: MakeLearner,
+) -> tuple[nn.Module, float]:
+    """Train one stage, or continue it; returns the model and the seconds its training took."""
+    batches = CropBatches(recordings, targets, batch_seconds=stage.data.batch_seconds,
+                          crop_seconds=stage.data.crop_seconds, weights=stage.data.corpora, seed=seed)  # fmt: skip
+    learner = make(model, stage)
+    trainer = Trainer(learner, batches, stage.train, folder, seed=seed, fabric=fabric, label=stage.name)
+    outcome = trainer.run()
+    return model, outcome.seconds
+
+
+def main(recipe_path: Path, make: MakeLearner, arguments: Sequence[str] | None = None) -> int:
+    """Command line of a pretraining script."""
+    parser = argparse.ArgumentParser(description="Pretrain a small upstream by its recipe.")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the recorded corpora")
+    parser.add_argument("--mini", type=Path, help="manifest.jsonl of the embedded corpus (training split)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and weights")
+    parser.add_argument("--recipe", type=Path, default=recipe_path, help="another recipe.yaml")
+    parser.add_argument("--threads", type=int, help="threads of torch")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    try:
+        path = run(load_recipe(options.recipe), options.data, options.mini, options.out, make)
+    except BenchError as error:
+        print(f"error: {error}")
+        return error.exit_code
+    print(path)
+    return 0
