@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import Any
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,7 @@ class HConv(Interface):
         self.require_equal_layers()
         self.kernel, self.stride = kernel, stride
         self.channels, self.positions = _plan(spec.num_layers, spec.dims[-1], kernel, stride)
-        pairs = zip(self.channels[:-1], self.channels[1:], strict=True)
+        pairs = pairwise(self.channels)
         self.convs = nn.ModuleList(nn.Conv1d(i, o, kernel, stride, kernel // 2) for i, o in pairs)
         self.output_dim = self.channels[-1] * self.positions[-1]
 
@@ -49,13 +49,13 @@ class HConv(Interface):
     def expected_parameters(cls, spec: UpstreamSpec, kernel: int = 5, stride: int = 3) -> int:
         """Sum over the convolutions of kernel * C_in * C_out + C_out."""
         channels, _ = _plan(spec.num_layers, spec.dims[-1], kernel, stride)
-        return sum(kernel * i * o + o for i, o in zip(channels[:-1], channels[1:], strict=True))
+        return sum(kernel * i * o + o for i, o in pairwise(channels))
 
     def layer_usage(self) -> list[float] | None:
         """Norm of the first convolution's taps that meet each layer, as shares."""
         if not self.convs:
             return [1.0]
-        norms = self.convs[0].weight.detach().pow(2).sum((0, 1))
+        norms = self.convs[0].weight.detach().pow(2).sum((0, 1)).cpu()
         usage = torch.zeros(self.spec.num_layers)
         for position in range(self.positions[1]):
             for tap in range(self.kernel):
@@ -86,7 +86,7 @@ def _plan(layers: int, dim: int, kernel: int, stride: int) -> tuple[list[int], l
     while left >= stride:  # floor(log_stride(layers)) times, in whole numbers
         left //= stride
         positions.append((positions[-1] + 2 * (kernel // 2) - kernel) // stride + 1)
-    if layers == 2 and len(positions) == 1:
+    if layers > 1 and len(positions) == 1:  # fewer layers than the stride: one convolution
         positions.append((layers + 2 * (kernel // 2) - kernel) // stride + 1)
     channels = [dim] * (len(positions) - 1) + [dim // positions[-1]]
     return (channels, positions) if len(positions) > 1 else ([dim], positions)

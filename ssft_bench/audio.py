@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,10 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import soundfile  # type: ignore[import-untyped]
+import soundfile
 from numpy.typing import NDArray
 
 from ssft_bench.corpora.manifest import Utterance
+from ssft_bench.digests import cache_folder
 from ssft_bench.errors import MissingError
 from ssft_bench.files import atomic_path
 from ssft_bench.progress import Progress
@@ -53,32 +53,6 @@ class BrokenAudio(MissingError):
             super().__init__(head + listing(problems))
 
 
-@dataclass(frozen=True)
-class AudioSummary:
-    """What `check_audio` found."""
-
-    files: int
-    """Different files."""
-    hours: float
-    """Speech in the utterances."""
-    seconds: tuple[float, ...]
-    """Length of each utterance, in the order given."""
-    rate: int
-    """Sampling rate in Hz of most files, as stored."""
-    rates: dict[int, int]
-    """Files per sampling rate in Hz."""
-    warnings: tuple[str, ...]
-    """Remarks that stop nothing, such as recordings that hold only silence."""
-
-
-class _Facts(NamedTuple):
-    """A good file's measurements, as kept in the stamp."""
-
-    rate: int
-    frames: int
-    silent: bool
-
-
 class _Broken(Exception):
     """Why one file cannot be used."""
 
@@ -89,15 +63,6 @@ def listing(problems: Sequence[str], limit: int = 5) -> str:
     if len(problems) > limit:
         lines.append(f"\n  ... and {len(problems) - limit} more")
     return "".join(lines)
-
-
-def cache_folder() -> Path:
-    """`SSFT_BENCH_CACHE`, or `ssft-bench` in the platform's cache folder. It may not exist yet."""
-    if chosen := os.environ.get("SSFT_BENCH_CACHE"):
-        return Path(chosen)
-    default = {"win32": "~/AppData/Local", "darwin": "~/Library/Caches"}
-    parent = os.environ.get("XDG_CACHE_HOME") or default.get(sys.platform, "~/.cache")
-    return Path(os.path.expanduser(parent)) / "ssft-bench"
 
 
 def read_audio(
@@ -126,6 +91,104 @@ def read_audio(
     if wave.size == 0:
         raise BrokenAudio([f"{path}: no sample between {start or 0} s and {end or 'the end'}"])
     return _resample(wave, rate)
+
+
+def _open(path: Path) -> Any:
+    """The open soundfile.SoundFile. Raises _Broken with the reason where that is plain to see."""
+    if not path.exists():
+        raise _Broken("the file is missing (a transcript without audio)")
+    if not path.is_file():
+        raise _Broken("not a file")
+    if path.stat().st_size == 0:
+        raise _Broken("zero bytes")
+    if path.suffix != ".raw":
+        return soundfile.SoundFile(path)
+    layout = {"samplerate": RATE, "channels": 1, "format": "RAW", "subtype": "PCM_16"}
+    return soundfile.SoundFile(path, **layout, endian=_byte_order(path))
+
+
+def _byte_order(path: Path) -> str:
+    """BIG or LITTLE: AN4's raw files come in both; in the wrong one, speech looks like noise."""
+    data = path.read_bytes()
+    if len(data) % 2:
+        raise _Broken("truncated: an odd number of bytes in a 16-bit file")
+    roughness = [
+        np.abs(np.diff(np.frombuffer(data, kind + "i2").astype(float))).sum() for kind in "><"
+    ]
+    return "BIG" if roughness[0] <= roughness[1] else "LITTLE"
+
+
+def _blocks(file: Any, count: int | None = None) -> Iterator[NDArray[np.float32]]:
+    """Decoded blocks [frames, channels] of at most `count` frames in all."""
+    while count is None or count > 0:
+        ask = _BLOCK if count is None else min(_BLOCK, count)
+        block = file.read(ask, dtype="float32", always_2d=True)
+        if len(block) == 0:
+            return
+        if count is not None:
+            count -= len(block)
+        yield block
+
+
+def _reason(path: Path, error: Exception) -> str:
+    """One line on why a file could not be read."""
+    if isinstance(error, _Broken):
+        return str(error)
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    try:
+        with path.open("rb") as file:
+            text = file.read(48).decode("ascii")
+    except UnicodeDecodeError:
+        text = ""
+    except OSError as refusal:
+        return refusal.strerror or str(refusal)
+    if text and all(c.isprintable() or c.isspace() for c in text):
+        return f"not audio but text, it begins with {' '.join(text.split())!r}"
+    why = str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(".")
+    return f"damaged, truncated or not audio ({why})"
+
+
+def _resample(wave: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
+    """[samples at `rate`] -> [samples at 16 kHz]."""
+    if rate == RATE:
+        return wave
+    import torch
+    import torchaudio.functional
+
+    # The kernel grows with the terms of the ratio. Every usual rate is exact within this bound;
+    # 44101 Hz and the like are off by parts per million instead of needing gigabytes.
+    ratio = Fraction(RATE, rate).limit_denominator(512)
+    done = torchaudio.functional.resample(
+        torch.from_numpy(wave), orig_freq=ratio.denominator, new_freq=ratio.numerator
+    )
+    return np.ascontiguousarray(done.numpy())
+
+
+@dataclass(frozen=True)
+class AudioSummary:
+    """What `check_audio` found."""
+
+    files: int
+    """Different files."""
+    hours: float
+    """Speech in the utterances."""
+    seconds: tuple[float, ...]
+    """Length of each utterance, in the order given."""
+    rate: int
+    """Sampling rate in Hz of most files, as stored."""
+    rates: dict[int, int]
+    """Files per sampling rate in Hz."""
+    warnings: tuple[str, ...]
+    """Remarks that stop nothing, such as recordings that hold only silence."""
+
+
+class _Facts(NamedTuple):
+    """A good file's measurements, as kept in the stamp."""
+
+    rate: int
+    frames: int
+    silent: bool
 
 
 def check_audio(
@@ -160,8 +223,8 @@ def check_audio(
             try:
                 seconds.append(_seconds(utterance, facts[path]))
             except _Broken as error:
-                problems.setdefault(path, str(error))
-                owner[path] = utterance.id
+                if path not in problems:
+                    problems[path], owner[path] = str(error), utterance.id
     if problems:
         # Sorted, so that the message is the same whether or not some were remembered as good.
         lines = [f"{p} (utterance {owner[p]}): {problems[p]}" for p in sorted(problems)]
@@ -177,57 +240,6 @@ def check_audio(
         rates=dict(sorted(rates.items())),
         warnings=(warning + (", ..." if len(silent) > 5 else ""),) if silent else (),
     )
-
-
-def _open(path: Path) -> Any:
-    """The open soundfile.SoundFile; `.raw` has no header, so its byte order is told by its sound."""
-    if not path.exists():
-        raise _Broken("the file is missing")
-    if not path.is_file():
-        raise _Broken("not a file")
-    if path.stat().st_size == 0:
-        raise _Broken("zero bytes")
-    if path.suffix != ".raw":
-        return soundfile.SoundFile(path)
-    layout = {"samplerate": RATE, "channels": 1, "format": "RAW", "subtype": "PCM_16"}
-    return soundfile.SoundFile(path, **layout, endian=_byte_order(path))
-
-
-def _byte_order(path: Path) -> str:
-    """BIG or LITTLE: AN4's raw files come in both; in the wrong one, speech looks like noise."""
-    data = path.read_bytes()
-    if len(data) % 2:
-        raise _Broken("truncated: an odd number of bytes in a 16-bit file")
-    roughness = [np.abs(np.diff(np.frombuffer(data, kind).astype(float))).sum() for kind in "><"]
-    return "BIG" if roughness[0] <= roughness[1] else "LITTLE"
-
-
-def _blocks(file: Any, count: int | None = None) -> Iterator[NDArray[np.float32]]:
-    """Decoded blocks [frames, channels] of at most `count` frames in all."""
-    while count is None or count > 0:
-        ask = _BLOCK if count is None else min(_BLOCK, count)
-        block = file.read(ask, dtype="float32", always_2d=True)
-        if len(block) == 0:
-            return
-        if count is not None:
-            count -= len(block)
-        yield block
-
-
-def _resample(wave: NDArray[np.float32], rate: int) -> NDArray[np.float32]:
-    """[samples at `rate`] -> [samples at 16 kHz]."""
-    if rate == RATE:
-        return wave
-    import torch
-    import torchaudio.functional  # type: ignore[import-untyped]
-
-    # The kernel grows with the terms of the ratio. Every usual rate is exact within this bound;
-    # 44101 Hz and the like are off by parts per million instead of needing gigabytes.
-    ratio = Fraction(RATE, rate).limit_denominator(512)
-    done = torchaudio.functional.resample(
-        torch.from_numpy(wave), orig_freq=ratio.denominator, new_freq=ratio.numerator
-    )
-    return np.ascontiguousarray(done.numpy())
 
 
 def _inspect(path: Path) -> _Facts | str:
@@ -280,23 +292,6 @@ def _sphere_count(path: Path) -> int:
     return int(found[1]) if found else 0
 
 
-def _reason(path: Path, error: Exception) -> str:
-    """One line on why a file could not be read."""
-    if isinstance(error, _Broken):
-        return str(error)
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    try:
-        with path.open("rb") as file:
-            text = file.read(48).decode("ascii")
-    except (OSError, UnicodeDecodeError):
-        text = ""
-    if text and all(c.isprintable() or c.isspace() for c in text):
-        return f"not audio but text, it begins with {' '.join(text.split())!r}"
-    why = str(getattr(error, "error_string", error)).removeprefix("Error : ").rstrip(".")
-    return f"damaged, truncated or not audio ({why})"
-
-
 def _seconds(utterance: Utterance, facts: _Facts) -> float:
     """Length of an utterance; a segment may overshoot its file by rounding only."""
     length = facts.frames / facts.rate
@@ -329,7 +324,7 @@ def _inspect_all(paths: list[Path], label: str) -> tuple[dict[Path, _Facts], dic
     stamp = _stamp(paths)
     remembered = _remembered(stamp)
     keys = {path: _key(path) for path in paths}  # before decoding: a file may change meanwhile
-    new = [path for path in paths if remembered.get(str(path), [])[:2] != keys[path]]
+    new = [p for p in paths if not keys[p] or remembered.get(str(p), [])[:2] != keys[p]]
     found: dict[Path, _Facts | str] = {}
     # libsndfile decodes without the interpreter's lock, so threads use all cores.
     with (
@@ -341,7 +336,7 @@ def _inspect_all(paths: list[Path], label: str) -> tuple[dict[Path, _Facts], dic
             found[path] = result
     facts, problems = {}, {}
     for path in paths:
-        result = found[path] if path in found else _Facts(*remembered[str(path)][2:])
+        result = found.get(path) or _facts(remembered[str(path)])
         if isinstance(result, str):
             problems[path] = result
         else:
@@ -368,10 +363,14 @@ def _remembered(stamp: Path) -> dict[str, list[int]]:
     try:
         stored = json.loads(stamp.read_text())
         if stored["checks"] == CHECKS:
-            return {path: list(map(int, row)) for path, row in stored["files"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {str(path): list(row) for path, row in stored["files"].items() if _facts(row)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, IndexError):
         pass  # absent or damaged: every file is checked again
     return {}
+
+
+def _facts(row: list[int]) -> _Facts:
+    return _Facts(int(row[2]), int(row[3]), bool(row[4]))
 
 
 def _key(path: Path) -> list[int]:

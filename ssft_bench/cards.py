@@ -18,19 +18,30 @@ def describe(name: str) -> dict[str, Any]:
 
     Raises UsageError when no kind knows it.
     """
-    if name in SUITES:
-        return {"suite": {"name": name, "summary": SUITES[name]}}
-    found: dict[str, Any] = {}
-    for kind in registry.KINDS:
-        for plugin in registry.plugins(kind):
-            if plugin.name == name:
-                found[kind] = _card(plugin)
-    if not found and ".py:" in name:
-        found = {"plug-in": _card(registry.find("interfaces", name))}
-    if not found:
-        names = [p.name for kind in registry.KINDS for p in registry.plugins(kind)]
-        raise unknown("name", name, [*names, *SUITES])
-    return found
+    if ".py:" in name:
+        kind = _kind(registry.load("interfaces", name))
+        return {kind: _card(registry.find(kind, name))}
+    names = {kind: [p.name for p in registry.plugins(kind)] for kind in registry.KINDS}
+    kinds = [kind for kind in registry.KINDS if name in names[kind]]
+    if not kinds and name not in SUITES:
+        s3prls = registry.s3prl_hub().options(only_registered_ckpt=True)
+        if name not in registry.s3prl_hub().options():
+            ours = [n for kind in registry.KINDS for n in names[kind]]
+            raise unknown("name", name, [*ours, *SUITES, *s3prls])
+        kinds = ["upstreams"]
+    suite = {"suites": {"name": name, "summary": SUITES[name]}} if name in SUITES else {}
+    return suite | {kind: _card(registry.find(kind, name)) for kind in kinds}
+
+
+def _kind(target: Any) -> str:
+    """Which kind of plug-in a class from a file is; an upstream may be any callable."""
+    from ssft_bench.corpora.base import Corpus
+    from ssft_bench.interface import Interface
+    from ssft_bench.task import Task
+
+    bases = {"interfaces": Interface, "tasks": Task, "corpora": Corpus}
+    own = [k for k, base in bases.items() if inspect.isclass(target) and issubclass(target, base)]
+    return own[0] if own else "upstreams"
 
 
 def _card(plugin: registry.Plugin) -> dict[str, Any]:
@@ -38,7 +49,7 @@ def _card(plugin: registry.Plugin) -> dict[str, Any]:
     error = registry.broken(plugin)
     if error:
         return {**card, "broken": error}
-    target = plugin.load()
+    target = registry.load(plugin.kind, plugin.name)
     card["documentation"] = inspect.getdoc(target) or ""
     if plugin.kind == "tasks":
         from ssft_bench.spec import load_recipes
@@ -58,10 +69,15 @@ def _card(plugin: registry.Plugin) -> dict[str, Any]:
 
 def _options(target: Any) -> dict[str, Any]:
     """Keyword options with their defaults."""
-    parameters = inspect.signature(target).parameters.values()
+    # A class of s3prl has a metaclass that hides its own parameters.
+    callee = target.__init__ if inspect.isclass(target) else target
     kinds = (inspect.Parameter.VAR_KEYWORD, inspect.Parameter.VAR_POSITIONAL)
-    named = [p for p in parameters if p.name != "spec" and p.kind not in kinds]
-    return {p.name: None if p.default is p.empty else p.default for p in named}
+    named = [
+        p
+        for p in inspect.signature(callee).parameters.values()
+        if p.name not in ("self", "spec") and p.kind not in kinds
+    ]
+    return {p.name: None if p.default is p.empty else _plain(p.default) for p in named}
 
 
 def _model_card(target: Any) -> str:
@@ -81,9 +97,9 @@ def text(card: dict[str, Any]) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """Tuples as lists: YAML has no tuples."""
+    """What JSON and YAML can say: tuples as lists, anything else as its text."""
     if isinstance(value, dict):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
         return [_plain(v) for v in value]
-    return value
+    return value if isinstance(value, str | int | float | None) else str(value)

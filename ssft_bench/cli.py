@@ -77,7 +77,9 @@ def run(
     upstream: Annotated[str, typer.Option(help="Name, name:option=value, or file.py:Class.")],
     interface: Annotated[str, typer.Option(help="Name, name:option=value, or file.py:Class.")],
     task: Annotated[str, typer.Option(help="Task, e.g. asr or pr.")],
-    suite: Annotated[str, typer.Option(help="mini (embedded data) or full (official corpora).")] = "mini",
+    suite: Annotated[
+        str, typer.Option(help="mini (embedded data) or full (official corpora).")
+    ] = "mini",
     corpus: Annotated[str | None, typer.Option(help="Another corpus than the suite's.")] = None,
     data: Annotated[str | None, typer.Option(help="Folder that holds the corpus.")] = None,
     protocol: Annotated[str, typer.Option(help="frozen.")] = "frozen",
@@ -88,7 +90,9 @@ def run(
     out: Annotated[Path, typer.Option(help="Folder of all results.")] = Path("runs"),
     overwrite: Annotated[
         Overwrite,
-        typer.Option(help="missing: leave failed runs alone; failed: try them again; always: anew."),
+        typer.Option(
+            help="missing: leave failed runs alone; failed: try them again; always: anew."
+        ),
     ] = Overwrite.failed,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     devices: Annotated[int, typer.Option(help="Number of devices.")] = 1,
@@ -143,7 +147,8 @@ def listing(kind: str, everything: bool = False) -> list[dict[str, Any]]:
 
     if kind == "suites":
         return [
-            {"name": n, "origin": "built-in", "summary": s, "error": None} for n, s in SUITES.items()
+            {"name": n, "origin": "built-in", "summary": s, "error": None}
+            for n, s in SUITES.items()
         ]
     rows = [
         {"name": p.name, "origin": p.origin, "summary": p.summary, "error": registry.broken(p)}

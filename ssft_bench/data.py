@@ -26,6 +26,8 @@ class RunData:
     corpus: Corpus
     splits: dict[str, list[Utterance]]
     audio: AudioSummary
+    seconds: dict[str, float]
+    """Length of each utterance, by id."""
     sha256: str
     """Digest over every row's labels and its recording's bytes; paths do not count."""
 
@@ -38,11 +40,12 @@ class RunData:
             "sha256": self.sha256,
             "utterances": {split: len(rows) for split, rows in self.splits.items()},
             "hours": {
-                split: round(sum(self.audio.seconds[u.id] for u in rows) / 3600, 4)
+                split: round(sum(self.seconds[u.id] for u in rows) / 3600, 4)
                 for split, rows in self.splits.items()
             },
             "speakers": {
-                split: len({u.speaker for u in rows if u.speaker}) for split, rows in self.splits.items()
+                split: len({u.speaker for u in rows if u.speaker})
+                for split, rows in self.splits.items()
             },
         }
 
@@ -70,14 +73,17 @@ def prepare(spec: DataSpec, task: str) -> RunData:
     """Read all splits, check every recording, hash the bytes. Raises MissingError naming what is broken."""
     corpus = open_corpus(spec.corpus, spec.root)
     if task not in corpus.tasks and "*" not in corpus.tasks:
-        raise UsageError(f"corpus {spec.corpus} has no labels for task {task}; it has: {corpus.tasks}")
+        raise UsageError(
+            f"corpus {spec.corpus} has no labels for task {task}; it has: {corpus.tasks}"
+        )
     splits = {split: corpus.utterances(split)[: spec.max_utterances] for split in SPLITS}
     for split, rows in splits.items():
         if not rows:
             raise MissingError(f"corpus {spec.corpus}: split {split} has no utterances")
     everything = [u for rows in splits.values() for u in rows]
     audio = check_audio(everything, allow_mixed_rates=spec.mixed_rates)
-    return RunData(corpus, splits, audio, _digest(everything))
+    seconds = dict(zip([u.id for u in everything], audio.seconds, strict=True))
+    return RunData(corpus, splits, audio, seconds, _digest(everything))
 
 
 def _digest(rows: list[Utterance]) -> str:

@@ -66,7 +66,9 @@ def _disk() -> dict[str, str]:
     free = shutil.disk_usage(tempfile.gettempdir()).free / 2**30
     here = shutil.disk_usage(Path.cwd()).free / 2**30
     status = "ok" if here > 2 else "broken"
-    return _finding("disk", status, f"{here:.0f} GiB free here, {free:.0f} GiB in the temporary folder")
+    return _finding(
+        "disk", status, f"{here:.0f} GiB free here, {free:.0f} GiB in the temporary folder"
+    )
 
 
 def _plugins() -> list[dict[str, str]]:

@@ -91,7 +91,9 @@ def bucket(
     """
     keys = torch.tensor(lengths, dtype=torch.float64)
     if generator is not None:
-        keys = keys * (0.9 + 0.2 * torch.rand(len(lengths), generator=generator, dtype=torch.float64))
+        keys = keys * (
+            0.9 + 0.2 * torch.rand(len(lengths), generator=generator, dtype=torch.float64)
+        )
     batches: list[list[int]] = []
     current: list[int] = []
     longest = 0.0

@@ -54,7 +54,9 @@ class HiddenStates:
                     f"but layer 0 is {(batch, frames)}"
                 )
         if lengths.shape != (batch,):
-            raise ValueError(f"hidden states: lengths has shape {tuple(lengths.shape)}, not [{batch}]")
+            raise ValueError(
+                f"hidden states: lengths has shape {tuple(lengths.shape)}, not [{batch}]"
+            )
         if batch and (int(lengths.max()) > frames or int(lengths.min()) < 0):
             raise ValueError(f"hidden states: a length is outside 0..{frames}: {lengths.tolist()}")
         self.states = list(states)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any, ClassVar
 
 import torch
@@ -39,8 +40,13 @@ class Interface(nn.Module):
         """
         used = self._check(hidden)
         low = used[0].dtype in (torch.bfloat16, torch.float16)
-        features = self.combine([state.float() for state in used] if low else used)
-        lengths = torch.div(hidden.lengths * self.spec.strides[-1], self.output_stride).ceil().long()
+        # Autocast would take the accumulation down to bf16 again.
+        device = used[0].device.type
+        autocast = torch.amp.is_autocast_available(device)
+        with torch.autocast(device, enabled=False) if autocast else nullcontext():
+            features = self.combine([state.float() for state in used] if low else used)
+        samples = hidden.lengths * self.spec.strides[-1]
+        lengths = (samples + self.output_stride - 1) // self.output_stride
         frames = torch.arange(features.shape[1], device=features.device)
         padded = frames >= lengths.to(features.device).unsqueeze(1)
         features = features.masked_fill(padded.unsqueeze(-1), 0.0)

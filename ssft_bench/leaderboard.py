@@ -30,7 +30,17 @@ def build(runs: Path) -> pd.DataFrame:
         raise MissingError(f"--runs {runs}: no finished run there; start one with 'ssft-bench run'")
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     signed = table["value"].where(~table["higher_is_better"], -table["value"])
-    order = ["suite", "corpus", "task", "metric", "_signed", "upstream", "interface", "seed", "signature"]
+    order = [
+        "suite",
+        "corpus",
+        "task",
+        "metric",
+        "_signed",
+        "upstream",
+        "interface",
+        "seed",
+        "signature",
+    ]
     sorted_table = table.assign(_signed=signed).sort_values(order, kind="stable")
     return sorted_table.drop(columns="_signed").reset_index(drop=True)
 
@@ -86,7 +96,7 @@ def markdown(table: pd.DataFrame) -> str:
             "upstream", "interface", metric, "95% CI", "n", "seed", "steps",
             "interface params", "head params", "MMACs/s",
         )  # fmt: skip
-        lines = [header, tuple("---" for _ in header)]
+        lines: list[tuple[Any, ...]] = [header, tuple("---" for _ in header)]
         for place, row in enumerate(group.itertuples()):
             value = f"{row.value:.2f}"
             lines.append(

@@ -12,8 +12,11 @@ from ssft_bench.errors import UsageError
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
-    """The error for a name nobody knows, with what the user may have meant."""
-    names = sorted(known)
+    """The error for a name nobody knows, with what the user may have meant.
+
+    `known` names are shown in their order, the first twenty of them.
+    """
+    names = list(dict.fromkeys(known))
     close = difflib.get_close_matches(name, names, n=3, cutoff=0.5)
     meant = f" Did you mean {' or '.join(close)}?" if close else ""
     shown = ", ".join(names) if len(names) <= 20 else ", ".join(names[:20]) + ", ..."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
@@ -18,7 +19,7 @@ class Progress:
         self.label, self.total, self.count, self.first, self.unit = label, total, done, done, unit
         self.began = self.last = time.monotonic()
         self.extra: dict[str, float] = {}
-        self.bar: tqdm[None] | None = None
+        self.bar: tqdm[Any] | None = None
         if sys.stderr.isatty():
             self.bar = tqdm(total=total, initial=done, desc=label, unit=unit, dynamic_ncols=True)
 

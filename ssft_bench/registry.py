@@ -16,15 +16,21 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ssft_bench.errors import BenchError, UsageError
-from ssft_bench.files import sha256_file
+from ssft_bench.files import sha256_file, sha256_json
 from ssft_bench.names import unknown
 
 KINDS = ("upstreams", "interfaces", "tasks", "corpora")
 GROUPS = {kind: f"ssft_bench.{kind}" for kind in KINDS}
-_SINGULAR = {"upstreams": "upstream", "interfaces": "interface", "tasks": "task", "corpora": "corpus"}
+_SINGULAR = {
+    "upstreams": "upstream",
+    "interfaces": "interface",
+    "tasks": "task",
+    "corpora": "corpus",
+}
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,8 @@ def find(kind: str, name: str) -> Plugin:
     found = [plugin for plugin in plugins(kind) if plugin.name == name]
     if kind == "upstreams" and not found:
         found = [_from_s3prl(name)]
+    elif kind == "upstreams" and found[0].origin != "built-in" and _is_s3prls_own(name):
+        found.append(_from_s3prl(name))
     if not found:
         raise unknown(_SINGULAR[kind], name, [p.name for p in plugins(kind)])
     if len(found) > 1:
@@ -71,7 +79,7 @@ def load(kind: str, name: str) -> Any:
         return plugin.load()
     except BenchError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise UsageError(
             f"{_SINGULAR[kind]} '{name}' ({plugin.origin}) cannot be imported: "
             f"{type(error).__name__}: {error}"
@@ -89,7 +97,7 @@ def broken(plugin: Plugin) -> str | None:
         return None
     try:
         plugin.load()
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return f"{type(error).__name__}: {error}"
     return None
 
@@ -119,7 +127,8 @@ def _builtin(kind: str) -> tuple[Plugin, ...]:
 
 def _folder(package: str) -> Path:
     spec = importlib.util.find_spec(package)
-    assert spec is not None and spec.origin is not None
+    assert spec is not None
+    assert spec.origin is not None
     return Path(spec.origin).parent
 
 
@@ -147,10 +156,14 @@ def _only_class(kind: str, module: Any) -> Any:
     own = [
         value
         for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, base) and value.__module__ == module.__name__
+        if inspect.isclass(value)
+        and issubclass(value, base)
+        and value.__module__ == module.__name__
     ]
     if len(own) != 1:
-        raise UsageError(f"{module.__file__}: expected exactly one {base.__name__} class, found {len(own)}")
+        raise UsageError(
+            f"{module.__file__}: expected exactly one {base.__name__} class, found {len(own)}"
+        )
     return own[0]
 
 
@@ -158,11 +171,8 @@ def _first_class_line(path: Path) -> str:
     """First docstring line of the last class in a file, else of the module; read, not imported."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    for node in (*reversed(classes), tree):
-        text = ast.get_docstring(node)
-        if text:
-            return text.splitlines()[0]
-    return ""
+    texts = [ast.get_docstring(node) for node in (*reversed(classes), tree)]
+    return next((text.splitlines()[0] for text in texts if text), "")
 
 
 def _hub_plugins(hub: Path) -> list[Plugin]:
@@ -203,17 +213,29 @@ def _from_s3prl(name: str) -> Plugin:
     return Plugin("upstreams", name, "s3prl", "an upstream of s3prl", lambda: getattr(hub, name))
 
 
+def _is_s3prls_own(name: str) -> bool:
+    """Whether s3prl itself has an upstream of that name (ssft_bench.s3prl_hub adds others)."""
+    member = getattr(s3prl_hub(), name, None)
+    return callable(member) and not hasattr(member, "ssft_bench_plugin")
+
+
 def s3prl_hub() -> Any:
     """The module s3prl.hub, imported without its warnings about optional packages."""
     import contextlib
     import io
+    import logging
     import warnings
 
     if "s3prl.hub" in sys.modules:
         return sys.modules["s3prl.hub"]
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        return importlib.import_module("s3prl.hub")
+    disabled = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            return importlib.import_module("s3prl.hub")
+    finally:
+        logging.disable(disabled)
 
 
 def _from_file(kind: str, name: str) -> Plugin:
@@ -224,15 +246,33 @@ def _from_file(kind: str, name: str) -> Plugin:
         raise UsageError(f"{_SINGULAR[kind]} '{name}': there is no file {path}")
 
     def get() -> Any:
-        module_name = f"ssft_bench_plugin_{sha256_file(path)[:12]}"
-        spec = importlib.util.spec_from_file_location(module_name, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        sys.modules[module_name] = module
-        spec.loader.exec_module(module)
-        if not hasattr(module, class_name):
-            public = [n for n, v in vars(module).items() if inspect.isclass(v) and n[0] != "_"]
-            raise unknown(f"class in {path}", class_name, public)
+        module = _module_of_file(path)
+        if class_name not in vars(module):
+            own = [
+                n
+                for n, v in vars(module).items()
+                if n[0] != "_" and getattr(v, "__module__", "") == module.__name__
+            ]
+            raise unknown(f"class in {path}", class_name, own)
         return getattr(module, class_name)
 
     return Plugin(kind, name, str(path), "", get, source=path)
+
+
+def _module_of_file(path: Path) -> ModuleType:
+    """Import a file once, under a name of its own."""
+    digest = sha256_json([str(path.resolve()), sha256_file(path)])
+    module_name = f"ssft_bench_plugin_{digest[:12]}"
+    if module_name in sys.modules:
+        return sys.modules[module_name]
+    spec = importlib.util.spec_from_file_location(module_name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module_name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[module_name]
+        raise
+    return module

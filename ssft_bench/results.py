@@ -25,7 +25,15 @@ from ssft_bench.metric import Prediction
 from ssft_bench.spec import RunSpec
 
 SCHEMA_VERSION = 1
-PACKAGES = ("torch", "torchaudio", "espnet-s3prl", "lightning-fabric", "numpy", "soundfile", "jiwer")
+PACKAGES = (
+    "torch",
+    "torchaudio",
+    "espnet-s3prl",
+    "lightning-fabric",
+    "numpy",
+    "soundfile",
+    "jiwer",
+)
 
 
 class MetricValue(BaseModel):
@@ -107,7 +115,9 @@ def check_writable(out: Path) -> None:
         probe.unlink()
     except OSError as error:
         reason = error.strerror or error
-        raise UsageError(f"--out {out}: cannot write there ({reason}); give another folder") from error
+        raise UsageError(
+            f"--out {out}: cannot write there ({reason}); give another folder"
+        ) from error
 
 
 def save(folder: Path, record: ResultRecord) -> None:
@@ -190,7 +200,11 @@ def code_state() -> dict[str, Any]:
 def _git(root: Path, *arguments: str) -> str | None:
     try:
         done = subprocess.run(
-            ["git", "-C", str(root), *arguments], capture_output=True, text=True, timeout=20, check=True
+            ["git", "-C", str(root), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=True,
         )
     except (OSError, subprocess.SubprocessError):
         return None

@@ -47,7 +47,9 @@ class Downstream(nn.Module):
         self.interface, self.head = interface, head
         self._task = [task]  # in a list: a task is no module, and keeps no parameters
 
-    def forward(self, batch: Batch, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+    def forward(
+        self, batch: Batch, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, float]]:
         """Loss of a training batch."""
         task = self._task[0]
         features, lengths = self.interface(batch.hidden)
@@ -100,7 +102,9 @@ def run(
                 if old.status == "done" and (folder / "predictions.jsonl").exists():
                     return Answer(folder, old, stored=True)
                 if old.status == "failed" and overwrite == "missing":
-                    raise CheckFailed(f"{folder} failed before: {old.error}. --overwrite failed tries again")
+                    raise CheckFailed(
+                        f"{folder} failed before: {old.error}. --overwrite failed tries again"
+                    )
             record = ResultRecord(
                 status="running", signature=name, spec=spec, content=content, data=data.describe(),
                 args_passed=dict(args_passed or {}), env=results.environment(),
@@ -198,7 +202,7 @@ class Cell:
     def _train(self) -> Outcome:
         rows = self.data.splits["train"]
         data, train = self.spec.data, self.spec.train
-        seconds = [self.data.audio.seconds[u.id] for u in rows]
+        seconds = [self.data.seconds[u.id] for u in rows]
         batches = TrainBatches(
             rows, [self.task.encode(u) for u in rows], seconds, self.features,
             batch_size=data.batch_size, batch_seconds=data.batch_seconds, seed=self.spec.seed,
@@ -217,7 +221,7 @@ class Cell:
     def _predict(self, split: str) -> list[Prediction]:
         """Decode a split with the parameters as they are, in batches of similar length."""
         rows = self.data.splits[split]
-        seconds = [self.data.audio.seconds[u.id] for u in rows]
+        seconds = [self.data.seconds[u.id] for u in rows]
         found: list[Prediction] = []
         self.learner.eval()
         with torch.inference_mode(), self.fabric.autocast():
@@ -244,10 +248,16 @@ class Cell:
             s = score(metric, found, seed=self.spec.seed)
             values.append(
                 MetricValue(
-                    name=metric.name, split=split, value=s.value, unit=metric.unit, n=s.n,
-                    higher_is_better=metric.higher_is_better, ci95=s.ci95, ci_method=s.method,
+                    name=metric.name,
+                    split=split,
+                    value=s.value,
+                    unit=metric.unit,
+                    n=s.n,
+                    higher_is_better=metric.higher_is_better,
+                    ci95=s.ci95,
+                    ci_method=s.method,
                     primary=metric.primary,
-                )  # fmt: skip
+                )
             )
         return values
 

@@ -183,7 +183,9 @@ def load_recipes(task_class: Any) -> dict[str, Any]:
 
     path = Path(inspect.getfile(task_class)).with_name("recipe.yaml")
     if not path.is_file():
-        raise UsageError(f"task {task_class.name}: {path} is missing; a task needs its numbers there")
+        raise UsageError(
+            f"task {task_class.name}: {path} is missing; a task needs its numbers there"
+        )
     loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(loaded, dict):
         raise UsageError(f"{path}: expected a mapping from suite names to recipes")

@@ -40,7 +40,9 @@ class Batches(Protocol):
 class Learner(Protocol):
     """What is trained: an nn.Module whose call gives the loss of one micro-batch."""
 
-    def __call__(self, batch: Any, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+    def __call__(
+        self, batch: Any, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, float]]:
         """Return (scalar mean loss, numbers to log). `generator` lives on the CPU."""
         ...
 
@@ -149,12 +151,14 @@ class Trainer:
     def load_best(self) -> None:
         """Put the best parameters back into the learner."""
         state = load_file(self.folder / "best.safetensors")
-        missing, unexpected = self.module.load_state_dict(state, strict=False)
+        _, unexpected = self.module.load_state_dict(state, strict=False)
         if unexpected:
             raise CheckFailed(f"{self.folder}/best.safetensors holds unknown tensors: {unexpected}")
 
     def _due(self, every: int) -> bool:
-        return self.outcome.step == self.spec.steps or bool(every and self.outcome.step % every == 0)
+        return self.outcome.step == self.spec.steps or bool(
+            every and self.outcome.step % every == 0
+        )
 
     def _update(self, stream: Iterator[Any]) -> dict[str, float]:
         """One optimiser update over `accumulate` micro-batches; skipped when not finite."""
@@ -195,7 +199,12 @@ class Trainer:
     def _skip(self, loss: float, norm: float) -> None:
         """Leave the parameters alone, remember it, and stop when it does not pass."""
         self._bad += 1
-        event = {"kind": "nan_step", "step": self.outcome.step, "loss": str(loss), "norm": str(norm)}
+        event = {
+            "kind": "nan_step",
+            "step": self.outcome.step,
+            "loss": str(loss),
+            "norm": str(norm),
+        }
         self.outcome.events.append(event)
         if self._bad >= self.spec.max_bad_steps:
             raise CheckFailed(

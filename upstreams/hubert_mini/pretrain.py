@@ -18,7 +18,7 @@ from ssft_bench.upstreams.pretraining.run import main
 
 def make_learner(model: nn.Module, stage: Stage) -> nn.Module:
     """HuBERT's objective around a model."""
-    return HubertLearner(model, stage.unmasked_weight, stage.penalty_weight)
+    return HubertLearner(model, stage)
 
 
 if __name__ == "__main__":

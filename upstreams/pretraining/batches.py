@@ -27,10 +27,14 @@ def frame_count(samples: int) -> int:
 
 
 class Crops(NamedTuple):
-    """`waves`: (batch, samples), normalised; `targets`: (batch, frames) cluster numbers, or None."""
+    """`waves`: (batch, samples), normalised; `targets`: (batch, frames) cluster numbers, or None.
+
+    `mels`: (batch, frames, bins) log mel spectra, or None.
+    """
 
     waves: Tensor
     targets: Tensor | None
+    mels: Tensor | None = None
 
 
 class CropBatches:
@@ -49,8 +53,9 @@ class CropBatches:
         crop_seconds: float,
         weights: Mapping[str, float],
         seed: int,
+        mels: Sequence[Tensor] | None = None,
     ) -> None:
-        """`targets` runs parallel to `recordings`, one int16 array of frames each."""
+        """`targets` and `mels` run parallel to `recordings`: (frames,) int16, (frames, bins) float16."""
         crop = int(crop_seconds * SAMPLE_RATE)
         lengths = np.array([min(len(r.samples), crop) for r in recordings])
         self._order = np.argsort(lengths, kind="stable")
@@ -59,7 +64,7 @@ class CropBatches:
         self._share = share
         mass = share * self._lengths
         self._cumulative = np.cumsum(mass / mass.sum())
-        self._recordings, self._targets = recordings, targets
+        self._recordings, self._targets, self._mels = recordings, targets, mels
         self._samples, self._seed = batch_seconds * SAMPLE_RATE, seed
 
     def __call__(self, first: int, rank: int, world: int) -> Iterator[Crops]:
@@ -76,15 +81,18 @@ class CropBatches:
         length = int(self._lengths[members].min())
         length -= (length - WINDOW) % STRIDE
         frames = frame_count(length)
-        waves, targets = [], []
+        waves, targets, mels = [], [], []
         for member in self._order[members]:
             wave = normalised(self._recordings[member].samples)
             start = int(rng.integers(0, (len(wave) - length) // STRIDE + 1))
             waves.append(wave[start * STRIDE : start * STRIDE + length])
             if self._targets is not None:
                 targets.append(self._targets[member][start : start + frames])
+            if self._mels is not None:
+                mels.append(self._mels[member][start : start + frames])
         labels = torch.from_numpy(np.stack(targets).astype(np.int64)) if targets else None
-        return Crops(torch.from_numpy(np.stack(waves)), labels)
+        spectra = torch.stack(mels).float() if mels else None
+        return Crops(torch.from_numpy(np.stack(waves)), labels, spectra)
 
     def _members(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Positions, in order of length, of one batch's utterances."""

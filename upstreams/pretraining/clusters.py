@@ -14,8 +14,12 @@ import torchaudio
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ssft_bench.upstreams.pretraining.audio import SAMPLE_RATE
+from ssft_bench.upstreams.pretraining.audio import SAMPLE_RATE, normalised
 from ssft_bench.upstreams.pretraining.batches import frame_count
+
+MEL_BINS = 40
+MEL_MEAN, MEL_SCALE = 18.0, 7.0
+"""About the mean and the spread of the log mel energies of normalised speech."""
 
 
 def mfcc39(samples: NDArray[np.int16]) -> Tensor:
@@ -33,6 +37,15 @@ def mfcc39(samples: NDArray[np.int16]) -> Tensor:
     full = torch.cat([base.T, first, second]).T
     full = full - full.mean(0, keepdim=True)
     return full[::2][: frame_count(len(samples))]
+
+
+def log_mel(samples: NDArray[np.int16]) -> Tensor:
+    """Log mel spectrum of the normalised wave at the upstream's frames: (frames, MEL_BINS), about unit scale."""
+    wave = torch.from_numpy(normalised(samples))[None] * 32768
+    mel = torchaudio.compliance.kaldi.fbank(
+        wave, sample_frequency=SAMPLE_RATE, num_mel_bins=MEL_BINS, dither=0.0
+    )
+    return (mel[::2][: frame_count(len(samples))] - MEL_MEAN) / MEL_SCALE
 
 
 def assign(features: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:

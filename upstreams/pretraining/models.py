@@ -33,9 +33,7 @@ def build_model(
 
 def convolved(model: nn.Module, waves: Tensor) -> tuple[Tensor, Tensor]:
     """Normalised convolutional features (batch, frames, channels), and their mean square before that."""
-    features = model.forward_features(waves) if hasattr(model, "forward_features") else None
-    if features is None:
-        features = model.feature_extractor(waves)
+    features = model.feature_extractor(waves)
     penalty = features.float().pow(2).mean()
     return model.layer_norm(features.transpose(1, 2)), penalty
 
@@ -48,3 +46,20 @@ def layer_output(model: nn.Module, wave: Tensor, layer: int) -> Tensor:
         features = model.post_extract_proj(features)
     out, _ = model.encoder(features, layer=layer - 1)
     return out[0].float()
+
+
+class SpectralHead(nn.Module):
+    """A linear map from convolutional features to the log mel spectrum, and its mean squared error.
+
+    Not part of HuBERT or wav2vec 2.0: with minutes of training instead of days it gives the convolutional
+    stack a dense gradient from the first update on. The head is thrown away.
+    """
+
+    def __init__(self, channels: int, bins: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(channels, bins)
+
+    def forward(self, features: Tensor, mels: Tensor) -> Tensor:
+        """Mean squared error over (batch, frames, bins)."""
+        error: Tensor = (self.linear(features).float() - mels).pow(2).mean()
+        return error

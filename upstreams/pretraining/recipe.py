@@ -60,6 +60,8 @@ class Stage(_Strict):
     """Random weights, or the previous stage's (the prediction head always starts anew)."""
     unmasked_weight: float = 0.0
     """HuBERT: weight of the loss on unmasked frames."""
+    spectral_weight: float = 0.0
+    """Weight of a linear regression from the convolutional features to the log mel spectrum."""
     diversity_weight: float = 0.1
     """wav2vec 2.0: weight of the codebook diversity loss."""
     penalty_weight: float = 0.0

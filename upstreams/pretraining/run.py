@@ -124,7 +124,8 @@ def train(
     make: MakeLearner,
 ) -> tuple[nn.Module, float]:
     """Train one stage, or continue it; returns the model and the seconds its training took."""
-    batches = CropBatches(recordings, targets, batch_seconds=stage.data.batch_seconds,
+    mels = [clusters.log_mel(r.samples).half() for r in recordings] if stage.spectral_weight else None
+    batches = CropBatches(recordings, targets, batch_seconds=stage.data.batch_seconds, mels=mels,
                           crop_seconds=stage.data.crop_seconds, weights=stage.data.corpora, seed=seed)  # fmt: skip
     learner = make(model, stage)
     trainer = Trainer(learner, batches, stage.train, folder, seed=seed, fabric=fabric, label=stage.name)

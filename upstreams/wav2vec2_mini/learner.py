@@ -15,7 +15,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssft_bench.upstreams.pretraining.batches import Crops
-from ssft_bench.upstreams.pretraining.models import convolved
+from ssft_bench.upstreams.pretraining.clusters import MEL_BINS
+from ssft_bench.upstreams.pretraining.models import SpectralHead, convolved
+from ssft_bench.upstreams.pretraining.recipe import Stage
 
 
 class Wav2Vec2Learner(nn.Module):
@@ -23,11 +25,13 @@ class Wav2Vec2Learner(nn.Module):
 
     updates: Tensor
 
-    def __init__(self, model: nn.Module, diversity_weight: float, penalty_weight: float) -> None:
-        """Weights of the codebook diversity and of the squared features."""
+    def __init__(self, model: nn.Module, stage: Stage) -> None:
+        """The stage's weights say what is added to the contrastive loss."""
         super().__init__()
         self.model: Any = model
-        self.diversity_weight, self.penalty_weight = diversity_weight, penalty_weight
+        self.diversity_weight, self.penalty_weight = stage.diversity_weight, stage.penalty_weight
+        self.spectral_weight = stage.spectral_weight
+        self.spectral = SpectralHead(self.model.embed, MEL_BINS) if self.spectral_weight else None
         # A buffer, so that a resumed run goes on with the Gumbel temperature it had.
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
@@ -48,8 +52,11 @@ class Wav2Vec2Learner(nn.Module):
         total = loss + self.diversity_weight * diversity + self.penalty_weight * penalty
         if self.training:
             self.updates += 1
-        logs = {"contrast": float(loss), "accuracy": right, "penalty": float(penalty),
+        logs = {"contrast": float(loss.detach()), "accuracy": right, "penalty": float(penalty.detach()),
                 "perplexity": float(codes["code_perplexity"]), "tau": float(codes["temp"])}  # fmt: skip
+        if self.spectral is not None and batch.mels is not None:
+            error = self.spectral(features, batch.mels)
+            total, logs["spectral"] = total + self.spectral_weight * error, float(error.detach())
         return total, logs
 
     def _contrast(self, context: Tensor, quantised: Tensor, codes: Tensor) -> tuple[Tensor, float]:

@@ -18,7 +18,7 @@ from ssft_bench.upstreams.wav2vec2_mini.learner import Wav2Vec2Learner
 
 def make_learner(model: nn.Module, stage: Stage) -> nn.Module:
     """wav2vec 2.0's objective around a model."""
-    return Wav2Vec2Learner(model, stage.diversity_weight, stage.penalty_weight)
+    return Wav2Vec2Learner(model, stage)
 
 
 if __name__ == "__main__":

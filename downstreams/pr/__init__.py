@@ -1,0 +1,1 @@
+"""Phoneme recognition: phones by CTC."""

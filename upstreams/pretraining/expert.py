@@ -1,0 +1,73 @@
+"""The s3prl upstream around a small model: waveforms in, one hidden state per layer out.
+
+Hidden states by s3prl's convention (s3prl/upstream/hubert/expert.py): the inputs of transformer layers
+0..n-1 and the encoder's output, so n + 1 tensors of (batch, frames, dim), 50 frames a second.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from s3prl.upstream.interfaces import UpstreamBase
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from ssft_bench.upstreams.pretraining.batches import STRIDE, WINDOW, frame_count
+from ssft_bench.upstreams.pretraining.models import convolved
+from ssft_bench.upstreams.pretraining.weights import load_weights
+
+
+class SmallUpstream(UpstreamBase):  # type: ignore[misc]
+    """Expert of `hubert_mini` and `wav2vec2_mini`; each names its own weights file."""
+
+    def __init__(self, ckpt: str | Path, *, random: bool = False, seed: int = 0, **kwargs: Any) -> None:
+        """`ckpt` is a safetensors file of `pretraining.weights`; `random` keeps only its architecture.
+
+        Raises ssft_bench.errors.MissingError when the file is absent or not the expected one.
+        """
+        super().__init__(**kwargs)
+        loaded = load_weights(Path(ckpt), random=random, seed=seed)
+        self.model = loaded.model
+        self.about = loaded.about
+        self.normalize = bool(loaded.about["task"].get("normalize", False))
+        self.model.feature_grad_mult = 0.0
+        self.model.encoder.layerdrop = 0.0
+        if not self.hooks:
+            self._add_default_hooks()
+
+    def _add_default_hooks(self) -> None:
+        """One hook at the input of each layer, one at the output of the encoder."""
+        for index in range(len(self.model.encoder.layers)):
+            self.add_hook(
+                f"self.model.encoder.layers[{index}]", lambda input, output: input[0].transpose(0, 1)
+            )
+        self.add_hook("self.model.encoder", lambda input, output: output[0])
+
+    def get_downsample_rates(self, key: str) -> int:
+        """Samples from frame to frame, the same for every hidden state."""
+        return STRIDE
+
+    def forward(self, wavs: list[Tensor]) -> None:
+        """Run the model on waveforms (samples,) of any lengths; the hooks collect the states.
+
+        Padding reaches no frame of another length: convolutions normalise frame by frame, and padded
+        frames are zeroed before the positional convolution and hidden from attention.
+        """
+        lengths = [len(wav) for wav in wavs]
+        if self.normalize:
+            wavs = [F.layer_norm(wav, wav.shape) for wav in wavs]
+        waves = pad_sequence(wavs, batch_first=True)
+        # Shorter than one window: padded, so that there is one frame.
+        waves = F.pad(waves, (0, max(0, WINDOW - waves.shape[1])))
+        model: Any = self.model
+        # feature_grad_mult is 0, as in s3prl: no gradient reaches the convolutional stack by default.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and model.feature_grad_mult > 0):
+            features, _ = convolved(model, waves)
+        if model.post_extract_proj is not None:
+            features = model.post_extract_proj(features)
+        frames = torch.tensor([max(1, frame_count(n)) for n in lengths], device=waves.device)
+        padding = torch.arange(features.shape[1], device=waves.device) >= frames[:, None]
+        model.encoder(features, padding_mask=padding if padding.any() else None)
