@@ -44,12 +44,15 @@ _OGG_CUT = re.compile(
 class BrokenAudio(MissingError):
     """Recordings that cannot be used; `problems` names every one, the message the first few."""
 
-    def __init__(self, problems: Sequence[str], files: int = 1, way_out: str = "mend it") -> None:
+    def __init__(self, problems: Sequence[str], files: int = 1, source: str = "") -> None:
         self.problems = tuple(problems)
-        if len(self.problems) == 1:
-            super().__init__(f"cannot use the audio file {problems[0]}; {way_out}")
+        again = f" or get the corpus again from {source}" if source else ""
+        if len(problems) == 1:
+            super().__init__(f"cannot use the audio file {problems[0]}; mend or replace it{again}")
         else:
-            head = f"cannot use {len(problems)} of {files} audio files; {way_out}:"
+            head = (
+                f"cannot use {len(problems)} of {files} audio files; mend or replace them{again}:"
+            )
             super().__init__(head + listing(problems))
 
 
@@ -228,8 +231,7 @@ def check_audio(
     if problems:
         # Sorted, so that the message is the same whether or not some were remembered as good.
         lines = [f"{p} (utterance {owner[p]}): {problems[p]}" for p in sorted(problems)]
-        again = f" or get the corpus again from {source}" if source else ""
-        raise BrokenAudio(lines, len(owner), "mend it" + again)
+        raise BrokenAudio(lines, len(owner), source)
     silent = [owner[path] for path, fact in facts.items() if fact.silent]
     warning = f"{len(silent)} of {len(owner)} files hold only silence: {', '.join(silent[:5])}"
     return AudioSummary(
@@ -313,7 +315,7 @@ def _odd_rates(facts: dict[Path, _Facts], rates: Counter[int]) -> dict[Path, str
         return {}
     return {
         path: f"header says {fact.rate} Hz but the other {agreeing} files say {usual} Hz; if that "
-        "is right pass --set data.mixed_rates=true and it is resampled, else mend the file"
+        "is right pass --set data.mixed_rates=true and it is resampled, else its header is wrong"
         for path, fact in facts.items()
         if fact.rate != usual
     }

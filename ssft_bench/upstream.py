@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -67,14 +68,24 @@ def load_upstream(name: str, options: dict[str, Any]) -> Upstream:
     """
     build = registry.load("upstreams", name)
     _check_options(name, build, options)
+    _check_checkpoint(name, options)
     try:
         return Upstream(name, build(**options))
     except BenchError:
         raise
     except (OSError, ConnectionError) as error:
+        reason = f"{type(error).__name__}: {error}".split(" (Caused by")[0]
+        local = name if name.endswith("_local") else f"{name}_local"
         raise MissingError(
-            f"upstream {name}: its weights cannot be had ({type(error).__name__}: {error}). Without a "
-            f"network give a local checkpoint: --upstream {name}_local:ckpt=FILE"
+            f"upstream {name}: its weights cannot be had ({reason}). Without a network give a local "
+            f"checkpoint: --upstream {local}:ckpt=FILE"
+        ) from error
+    except Exception as error:
+        if "ckpt" not in options:
+            raise
+        raise MissingError(
+            f"upstream {name}: {options['ckpt']} is not a checkpoint it can load "
+            f"({type(error).__name__}: {error})"
         ) from error
 
 
@@ -87,6 +98,13 @@ def _check_options(name: str, build: Any, options: dict[str, Any]) -> None:
     for key in options:
         if key not in known:
             raise UsageError(f"upstream {name} has no option '{key}'. Known: {', '.join(known)}")
+
+
+def _check_checkpoint(name: str, options: dict[str, Any]) -> None:
+    """Say at once when a local checkpoint is not there; s3prl only asserts, or downloads another."""
+    place = options.get("ckpt")
+    if isinstance(place, str) and "://" not in place and not Path(place).exists():
+        raise MissingError(f"upstream {name}: there is no checkpoint {place} (option ckpt)")
 
 
 def weights_sha256(module: nn.Module) -> str:

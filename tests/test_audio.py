@@ -291,7 +291,7 @@ def test_many_broken_files_make_one_short_message(tmp_path: Path, rng: Rng) -> N
     with pytest.raises(BrokenAudio) as caught:
         check_audio(rows(good, *bad), source="https://example.org/corpus")
     head, *listed, last = str(caught.value).split("\n")
-    assert head.startswith("cannot use 8 of 9 audio files; ")
+    assert head.startswith("cannot use 8 of 9 audio files; mend or replace them or get ")
     assert "https://example.org/corpus" in head
     assert len(listed) == 5
     assert last == "  ... and 3 more"

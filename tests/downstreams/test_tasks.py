@@ -102,3 +102,22 @@ def test_full_recipe_is_superbs(task: type[Task], updates: int, every: int) -> N
     assert (train.steps, train.eval_every, train.clip) == (updates, every, 1.0)
     assert (recipe["data"]["batch_size"], train.accumulate) == (16, 1 if task is ASR else 2)
     assert train.optimizer.lr == (1e-4 if task is ASR else 1e-2)
+
+
+def test_learns_what_the_features_say() -> None:
+    """Three frames per phone, each phone its own direction: training reads it off."""
+    torch.manual_seed(0)
+    task = PR(PROptions(project_dim=32))
+    phones = [("IH", "T", "S"), ("AH", "K", "AE", "T"), ("S", "AH")]
+    rows = [replace(U, phones=p) for p in phones]
+    targets = [task.encode(u) for u in rows]
+    features = [torch.eye(42)[t].repeat_interleave(3, 0) for t in targets]
+    batch = torch.nn.utils.rnn.pad_sequence(features, batch_first=True)
+    lengths = torch.tensor([len(f) for f in features])
+    head = task.head(42)
+    optimizer = torch.optim.Adam(head.parameters(), 2e-2)
+    for _ in range(120):
+        optimizer.zero_grad()
+        task.loss(*head(batch, lengths), targets).backward()
+        optimizer.step()
+    assert task.decode(*head(batch, lengths)) == [" ".join(p) for p in phones]

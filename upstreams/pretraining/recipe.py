@@ -37,6 +37,10 @@ class Targets(_Strict):
     """39-dimensional MFCCs, or hidden states of the previous stage's model."""
     layer: int = 0
     """Hidden states: output of this transformer layer (1 is the first)."""
+    kernel: list[float] = [1.0]
+    """MFCCs: weights of neighbouring frames (an odd number) in the average over time."""
+    acceleration: float = 1.0
+    """MFCCs: weight of the second differences after standardising."""
     clusters: int = Field(ge=2)
     """Clusters of the k-means."""
     iterations: int = 30

@@ -102,8 +102,13 @@ def make_targets(
             assert model is not None, "hidden targets need a previous stage"
             wave = torch.from_numpy(audio.normalised(recording.samples))
             features.append(layer_output(model.eval(), wave, spec.layer))
+        ready = (
+            clusters.smoothed_mfcc(features, spec.kernel, spec.acceleration)
+            if spec.kind == "mfcc"
+            else clusters.standardised(features)
+        )
         labels, explained = clusters.cluster_targets(
-            features, spec.clusters, iterations=spec.iterations, rows=spec.rows, seed=seed
+            ready, spec.clusters, iterations=spec.iterations, rows=spec.rows, seed=seed
         )
         tensors = {str(i): torch.from_numpy(t.copy()) for i, t in enumerate(labels)}
         with atomic_path(path) as temporary:

@@ -68,6 +68,8 @@ def _model(threads: int) -> tuple[Any, dict[str, int], dict[str, NDArray[np.floa
         file.flush()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        # idle threads sleep: spinning ones are a burden on a machine that does other things too
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         session = onnxruntime.InferenceSession(
             file.name, sess_options=options, providers=["CPUExecutionProvider"]
         )
@@ -82,7 +84,7 @@ def speak(
     timbre: Mapping[str, float],
     prosody: Mapping[str, float],
     speed: float,
-    threads: int = 2,
+    threads: int = 1,
 ) -> NDArray[np.float32]:
     """Mono audio at 24 kHz. `timbre` and `prosody` weigh the style tables (weights sum to 1)."""
     session, vocab, styles = _model(threads)
