@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ssft_bench import registry
-from ssft_bench.audio import AudioSummary, check_audio
+from ssft_bench.audio_check import AudioSummary, check_audio
 from ssft_bench.corpora.base import Corpus
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.digests import file_digests
@@ -56,9 +56,9 @@ def open_corpus(name: str, root: str | None) -> Corpus:
     Raises MissingError when neither is given or the folder does not exist.
     """
     corpus_class: type[Corpus] = registry.load("corpora", name)
-    place = root or os.environ.get("SSFT_BENCH_DATA")
     if not corpus_class.needs_root:
         return corpus_class()
+    place = root or os.environ.get("SSFT_BENCH_DATA")
     if not place:
         raise MissingError(
             f"corpus {name}: say where it lies with --data FOLDER or SSFT_BENCH_DATA. "
@@ -81,7 +81,7 @@ def prepare(spec: DataSpec, task: str) -> RunData:
         if not rows:
             raise MissingError(f"corpus {spec.corpus}: split {split} has no utterances")
     everything = [u for rows in splits.values() for u in rows]
-    audio = check_audio(everything, allow_mixed_rates=spec.mixed_rates)
+    audio = check_audio(everything, allow_mixed_rates=spec.mixed_rates, source=corpus.source)
     seconds = dict(zip([u.id for u in everything], audio.seconds, strict=True))
     return RunData(corpus, splits, audio, seconds, _digest(everything))
 

@@ -9,9 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))
-
-from speech import write  # noqa: E402
+from tests.speech import write
 
 HERTZ = {"A": 500, "B": 1000, "C": 1500, "D": 2000, "E": 2500}
 """A letter is a tone, so that a downstream can learn to spell within a few seconds."""

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from ssft_bench import audio
-from ssft_bench.audio import BrokenAudio, check_audio, read_audio
+from ssft_bench import audio_check
+from ssft_bench.audio import BrokenAudio, read_audio
+from ssft_bench.audio_check import check_audio
 from ssft_bench.errors import MissingError
 from tests.speech import murmur, noise, rows, sine, write
 
@@ -323,13 +324,13 @@ def test_really_mixed_rates_pass(tmp_path: Path, rng: Rng) -> None:
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Files that are decoded from now on."""
     seen: list[Path] = []
-    inspect = audio._inspect
+    inspect = audio_check._inspect
 
     def spy(path: Path) -> object:
         seen.append(path)
         return inspect(path)
 
-    monkeypatch.setattr(audio, "_inspect", spy)
+    monkeypatch.setattr(audio_check, "_inspect", spy)
     return seen
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from conftest import SMALL
+
+from tests.conftest import SMALL
 
 Bench = Callable[..., tuple[int, str, str]]
 
@@ -21,7 +22,9 @@ def arguments(toy_an4: Path, toy_plugins: Path, tmp_path: Path) -> dict[str, str
     }  # fmt: skip
 
 
-def expect(bench: Bench, arguments: dict[str, str], code: int, *parts: str, more: tuple[str, ...] = ()) -> str:
+def expect(
+    bench: Bench, arguments: dict[str, str], code: int, *parts: str, more: tuple[str, ...] = ()
+) -> None:
     flat = [item for pair in arguments.items() for item in pair]
     got, out, err = bench("run", *flat, *SMALL, *more)
     assert got == code, err
@@ -31,8 +34,7 @@ def expect(bench: Bench, arguments: dict[str, str], code: int, *parts: str, more
     for part in parts:
         assert part in err
     runs = Path(arguments["--out"])
-    assert not list(runs.rglob("result.json")) if runs.is_dir() else True
-    return err
+    assert not (runs.is_dir() and list(runs.rglob("result.json")))
 
 
 @pytest.mark.parametrize(
@@ -55,7 +57,9 @@ def test_unknown_key(bench: Bench, arguments: dict[str, str]) -> None:
     expect(bench, arguments, 2, "train.stesp", "train.steps", more=("--set", "train.stesp=3"))
 
 
-@pytest.mark.parametrize("text", ["train.steps=-1", "train.steps=many", "task.options.project_dim=0"])
+@pytest.mark.parametrize(
+    "text", ["train.steps=-1", "train.steps=many", "task.options.project_dim=0"]
+)
 def test_wrong_values(bench: Bench, arguments: dict[str, str], text: str) -> None:
     expect(bench, arguments, 2, text.split("=")[0], more=("--set", text))
 

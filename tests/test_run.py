@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 import soundfile
-from conftest import SMALL
 
 from ssft_bench import results
+from tests.conftest import SMALL
 
 Bench = Callable[..., tuple[int, str, str]]
 
@@ -114,19 +114,23 @@ def test_no_memory_gives_the_same_numbers(bench: Bench, cell: list[str], tmp_pat
     assert comparable(only_record(tmp_path / "runs")[1]) == kept
 
 
-def test_kill_9_and_again_gives_the_same_record(bench: Bench, cell: list[str], tmp_path: Path) -> None:
+def test_kill_9_and_again_gives_the_same_record(
+    bench: Bench, cell: list[str], tmp_path: Path
+) -> None:
     assert bench(*cell)[0] == 0
     whole = only_record(tmp_path / "runs")[1]
     cell[cell.index("--out") + 1] = str(tmp_path / "killed")
     process = subprocess.Popen(
-        [sys.executable, "-m", "ssft_bench", *cell], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "ssft_bench", *cell],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     deadline = time.monotonic() + 120
     while not list((tmp_path / "killed").rglob("last.pt")) and time.monotonic() < deadline:
         time.sleep(0.01)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    folder, record = only_record(tmp_path / "killed")
+    record = only_record(tmp_path / "killed")[1]
     assert record.status == "running"
     code, _, err = bench(*cell)
     assert code == 0, err
@@ -135,14 +139,16 @@ def test_kill_9_and_again_gives_the_same_record(bench: Bench, cell: list[str], t
     assert any(event["kind"] == "resumed" for event in again.events)
 
 
-def test_a_failure_is_recorded_and_tried_again(bench: Bench, cell: list[str], tmp_path: Path) -> None:
+def test_a_failure_is_recorded_and_tried_again(
+    bench: Bench, cell: list[str], tmp_path: Path
+) -> None:
     broken = [*cell, "--set", "train.optimizer.lr=1e30", "--set", "train.max_bad_steps=2",
               "--set", "train.clip=null"]  # fmt: skip
     code, _, err = bench(*broken)
     assert code == 1
     assert "not finite" in err
     assert "Traceback" not in err
-    folder, record = only_record(tmp_path / "runs")
+    record = only_record(tmp_path / "runs")[1]
     assert record.status == "failed"
     assert "not finite" in str(record.error)
     code, _, err = bench(*broken, "--overwrite", "missing")
@@ -151,7 +157,9 @@ def test_a_failure_is_recorded_and_tried_again(bench: Bench, cell: list[str], tm
     assert bench(*broken)[0] == 1
 
 
-def test_an_interface_in_a_file(bench: Bench, cell: list[str], toy_plugins: Path, tmp_path: Path) -> None:
+def test_an_interface_in_a_file(
+    bench: Bench, cell: list[str], toy_plugins: Path, tmp_path: Path
+) -> None:
     cell[cell.index("weighted_sum")] = f"{toy_plugins}/mine.py:Mine:scale=0.5"
     code, _, err = bench(*cell, "--set", "train.steps=20")
     assert code == 0, err
@@ -173,7 +181,9 @@ def test_words(bench: Bench, cell: list[str], tmp_path: Path) -> None:
     assert {(m.name, m.split) for m in record.metrics} == {
         (name, split) for name in ("wer", "cer") for split in ("test", "dev")
     }
-    assert record.primary() == next(m for m in record.metrics if (m.name, m.split) == ("wer", "test"))
+    assert record.primary() == next(
+        m for m in record.metrics if (m.name, m.split) == ("wer", "test")
+    )
 
 
 def test_leaderboard_from_results(bench: Bench, cell: list[str], tmp_path: Path) -> None:

@@ -19,7 +19,11 @@ MODEL = {
 
 def checkpoint(path: Path, seed: int) -> Path:
     """A HuBERT of two layers in the layout of s3prl's converted checkpoints."""
-    from s3prl.upstream.hubert.hubert_model import HubertConfig, HubertModel, HubertPretrainingConfig
+    from s3prl.upstream.hubert.hubert_model import (
+        HubertConfig,
+        HubertModel,
+        HubertPretrainingConfig,
+    )
 
     torch.manual_seed(seed)
     task = {"label_rate": 50, "sample_rate": 16000, "normalize": False}
@@ -59,10 +63,10 @@ def test_weights_are_known_by_their_bytes(tmp_path: Path) -> None:
 
 
 def test_a_missing_checkpoint_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(MissingError, match="nowhere.pt"):
+    with pytest.raises(MissingError, match=r"nowhere\.pt"):
         load_upstream("hubert_local", {"ckpt": str(tmp_path / "nowhere.pt")})
     (tmp_path / "text.pt").write_text("not a checkpoint")
-    with pytest.raises(MissingError, match=r"text.pt is not a checkpoint"):
+    with pytest.raises(MissingError, match=r"text\.pt is not a checkpoint"):
         load_upstream("hubert_local", {"ckpt": str(tmp_path / "text.pt")})
 
 

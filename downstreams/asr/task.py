@@ -88,9 +88,8 @@ class ASR(Task):
     def head(self, input_dim: int) -> nn.Module:
         """`LSTMHead` with 32 outputs: [B,T,D] to [B,T,32]."""
         o = self.options
-        return LSTMHead(
-            input_dim, len(SYMBOLS), o.project_dim, o.hidden_dim, o.layers, o.dropout
-        )  # fmt: skip
+        sizes = (o.project_dim, o.hidden_dim, o.layers)
+        return LSTMHead(input_dim, len(SYMBOLS), *sizes, dropout=o.dropout)
 
     def loss(self, logits: Tensor, lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
         """CTC, see `ctc_loss`."""

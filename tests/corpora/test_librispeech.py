@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ssft_bench.corpora import get_corpus
 from ssft_bench.corpora.librispeech import LEXICA, LibriSpeech
 from ssft_bench.errors import MissingError, UsageError
 from tests.speech import noise, real_data, write
@@ -37,7 +36,7 @@ def put_lexica(folder: Path, words: str = "A\tAH0\nA EY1\nBOOK\tB UH1 K\n") -> N
 
 
 def test_rows(libri: Path) -> None:
-    corpus = get_corpus("librispeech", libri)
+    corpus = LibriSpeech(libri)
     assert corpus.phone_set == "superb71"
     rows = corpus.utterances("dev")
     assert [row.id for row in rows] == ["103-1240-0000", "19-198-0000", "19-198-0001"]
@@ -56,7 +55,7 @@ def test_the_root_may_be_the_folder_itself(libri: Path) -> None:
 
 def test_other_subsets(libri: Path) -> None:
     (libri / "LibriSpeech/test-clean").rename(libri / "LibriSpeech/test-other")
-    assert len(get_corpus("librispeech", libri, test="test-other").utterances("test")) == 3
+    assert len(LibriSpeech(libri, test="test-other").utterances("test")) == 3
     with pytest.raises(MissingError, match=r"no test-clean in .*openslr\.org/12 or mend --data"):
         LibriSpeech(libri).utterances("test")
     with pytest.raises(UsageError, match="no split 'test-other'; splits: train, dev, test"):

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ssft_bench.audio import check_audio
+from ssft_bench.audio_check import check_audio
 from ssft_bench.corpora.manifest import Entity
 from ssft_bench.corpora.mini_corpus import Mini
 from ssft_bench.errors import MissingError, UsageError

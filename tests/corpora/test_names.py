@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 
-from ssft_bench.corpora import corpus_class, corpus_names, get_corpus
+from ssft_bench import registry
+from ssft_bench.corpora import CORPORA
 from ssft_bench.corpora.base import Corpus
 from ssft_bench.corpora.lexicon import pronounce, read_lexicon
+from ssft_bench.data import open_corpus
 from ssft_bench.errors import MissingError, UsageError
 
 
-@pytest.mark.parametrize("name", corpus_names())
+@pytest.mark.parametrize("name", sorted(CORPORA))
 def test_every_corpus_introduces_itself(name: str) -> None:
-    found = corpus_class(name)
+    found = registry.load("corpora", name)
     assert issubclass(found, Corpus)
     assert found.name == name
     assert found.licence
@@ -25,18 +27,23 @@ def test_every_corpus_introduces_itself(name: str) -> None:
 
 def test_an_unknown_name_gets_suggestions() -> None:
     with pytest.raises(UsageError, match=r"'librispech'\. Did you mean librispeech\?.*an4") as e:
-        get_corpus("librispech")
+        registry.load("corpora", "librispech")
     assert e.value.exit_code == 2
-    with pytest.raises(UsageError, match=r"'zzz'\. Corpora: an4, librispeech, mini$"):
-        corpus_class("zzz")
+    with pytest.raises(UsageError, match=r"'zzz'\. Known: an4, librispeech, mini"):
+        registry.load("corpora", "zzz")
 
 
-def test_roots(tmp_path: Path) -> None:
-    assert get_corpus("mini", tmp_path).root == tmp_path
-    assert get_corpus("mini").root is None
+def test_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("SSFT_BENCH_DATA", raising=False)
+    assert open_corpus("mini", str(tmp_path)).root is None
     for name in ("an4", "librispeech"):
         with pytest.raises(MissingError, match=r"--data FOLDER or SSFT_BENCH_DATA"):
-            get_corpus(name)
+            open_corpus(name, None)
+        with pytest.raises(MissingError, match=r"not a folder"):
+            open_corpus(name, str(tmp_path / "nowhere"))
+        monkeypatch.setenv("SSFT_BENCH_DATA", str(tmp_path))
+        assert open_corpus(name, None).root == tmp_path
+        monkeypatch.delenv("SSFT_BENCH_DATA")
 
 
 def test_a_lexicon(tmp_path: Path) -> None:
