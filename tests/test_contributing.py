@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from conftest import SMALL
-from states import random_states, require_grad, spec
 
 from ssft_bench import registry, results
+from tests.conftest import SMALL
+from tests.states import random_states, require_grad, spec
 
 ROOT = Path(__file__).resolve().parent.parent
 Bench = Callable[..., tuple[int, str, str]]

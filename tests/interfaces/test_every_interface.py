@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from states import distance, gradients, random_states, randomize, require_grad, spec
 
 from ssft_bench import registry
 from ssft_bench.errors import UsageError
@@ -14,6 +13,7 @@ from ssft_bench.hidden_states import HiddenStates, UpstreamSpec
 from ssft_bench.interface import Interface
 from ssft_bench.interfaces.last import Last
 from ssft_bench.interfaces.layer import Layer
+from tests.states import distance, gradients, random_states, randomize, require_grad, spec
 
 NAMES = [p.name for p in registry.plugins("interfaces") if p.origin == "built-in"]
 every = pytest.mark.parametrize("name", NAMES)

@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from states import SEEDS, distance, gradients, random_states, randomize, require_grad, spec
 from torch import Tensor
 
 from ssft_bench.errors import UsageError
 from ssft_bench.hidden_states import HiddenStates
 from ssft_bench.interfaces.hconv import HConv
+from tests.states import SEEDS, distance, gradients, random_states, randomize, require_grad, spec
 
 SHAPES = [(13, 96), (25, 96), (25, 128), (7, 64), (9, 64)]
 

@@ -9,11 +9,11 @@ import torch
 from s3prl.nn.upstream import Featurizer
 from s3prl.upstream.interfaces import Featurizer as RunnerFeaturizer
 from s3prl.upstream.interfaces import UpstreamBase
-from states import SEEDS, distance, gradients, random_states, randomize, require_grad, spec
 from torch import Tensor
 
 from ssft_bench.hidden_states import HiddenStates
 from ssft_bench.interfaces.weighted_sum import WeightedSum
+from tests.states import SEEDS, distance, gradients, random_states, randomize, require_grad, spec
 
 
 @pytest.mark.parametrize("seed", SEEDS)
