@@ -11,13 +11,14 @@ from typing import Any, Literal
 import torch
 from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
-from torch import Tensor, nn
+from torch import Tensor
 
 from ssft_bench import cost, registry, results
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.data import RunData, prepare
+from ssft_bench.downstream import Downstream
 from ssft_bench.errors import BenchError, CheckFailed, UsageError
-from ssft_bench.features import Batch, FrozenFeatures, TrainBatches, bucket
+from ssft_bench.features import FrozenFeatures, TrainBatches, bucket
 from ssft_bench.interface import Interface
 from ssft_bench.metric import Prediction
 from ssft_bench.results import MetricValue, ResultRecord
@@ -25,7 +26,7 @@ from ssft_bench.spec import RunSpec, signature
 from ssft_bench.statistics import score
 from ssft_bench.task import Task
 from ssft_bench.training import Outcome, Trainer, seed_everything_for
-from ssft_bench.upstream import Upstream, load_upstream, weights_sha256
+from ssft_bench.upstream import SAMPLE_RATE, Upstream, load_upstream, weights_sha256
 
 Overwrite = Literal["missing", "failed", "always"]
 
@@ -37,29 +38,6 @@ class Machine:
     accelerator: str = "auto"
     devices: int = 1
     tensorboard: bool = False
-
-
-class Downstream(nn.Module):
-    """Interface and head as one learner; the upstream is frozen and not part of it."""
-
-    def __init__(self, interface: Interface, head: nn.Module, task: Task) -> None:
-        super().__init__()
-        self.interface, self.head = interface, head
-        self._task = [task]  # in a list: a task is no module, and keeps no parameters
-
-    def forward(
-        self, batch: Batch, generator: torch.Generator
-    ) -> tuple[Tensor, Mapping[str, float]]:
-        """Loss of a training batch."""
-        task = self._task[0]
-        features, lengths = self.interface(batch.hidden)
-        features = task.augment(features, lengths, generator)
-        logits, lengths = self.head(features, lengths)
-        return task.loss(logits, lengths, batch.targets), {}
-
-    def hypotheses(self, batch: Batch) -> list[str]:
-        """Decoded output of a batch."""
-        return self._task[0].decode(*self.head(*self.interface(batch.hidden)))
 
 
 @dataclass
@@ -107,7 +85,7 @@ def run(
                     )
             record = ResultRecord(
                 status="running", signature=name, spec=spec, content=content, data=data.describe(),
-                args_passed=dict(args_passed or {}), env=results.environment(),
+                args_passed=dict(args_passed or {}), events=_warnings(data), env=results.environment(),
                 code=results.code_state(), time={"started": results.now()},
             )  # fmt: skip
             fresh = overwrite == "always" or (old is not None and old.status == "failed")
@@ -203,8 +181,10 @@ class Cell:
         rows = self.data.splits["train"]
         data, train = self.spec.data, self.spec.train
         seconds = [self.data.seconds[u.id] for u in rows]
+        targets = [self.task.encode(u) for u in rows]
+        self._note_short(rows, targets)
         batches = TrainBatches(
-            rows, [self.task.encode(u) for u in rows], seconds, self.features,
+            rows, targets, seconds, self.features,
             batch_size=data.batch_size, batch_seconds=data.batch_seconds, seed=self.spec.seed,
         )  # fmt: skip
         primary = self.task.primary()
@@ -217,6 +197,18 @@ class Cell:
         outcome = trainer.run()
         trainer.load_best()
         return outcome
+
+    def _note_short(self, rows: Sequence[Utterance], targets: Sequence[Tensor]) -> None:
+        """An event for utterances with fewer frames than their target needs; they teach nothing."""
+        stride = self.learner.interface.output_stride
+        short = [
+            row.id
+            for row, target in zip(rows, targets, strict=True)
+            if self.data.seconds[row.id] * SAMPLE_RATE / stride < self.task.min_frames(target)
+        ]
+        if short:
+            event = {"kind": "too_short_for_target", "utterances": len(short), "first": short[:5]}
+            self.record.events.append(event)
 
     def _predict(self, split: str) -> list[Prediction]:
         """Decode a split with the parameters as they are, in batches of similar length."""
@@ -308,6 +300,10 @@ def _make_interface(spec: RunSpec, upstream: Upstream) -> Interface:
         text = str(error).replace(f"{getattr(build, '__name__', '')}.__init__() ", "")
         raise UsageError(f"--interface {spec.interface.name}: {text}") from error
     return interface
+
+
+def _warnings(data: RunData) -> list[dict[str, Any]]:
+    return [{"kind": "audio", "text": text} for text in data.audio.warnings]
 
 
 def _content(spec: RunSpec, upstream: Upstream, data: RunData) -> dict[str, str | None]:

@@ -73,6 +73,10 @@ class Task(ABC):
     def decode(self, logits: Tensor, lengths: Tensor) -> list[str]:
         """Hypotheses, one per utterance."""
 
+    def min_frames(self, target: Tensor) -> int:
+        """Fewest frames of features from which `target` can be learned; 0 where there is no bound."""
+        return 0
+
     def augment(self, features: Tensor, lengths: Tensor, generator: torch.Generator) -> Tensor:
         """Training-time augmentation of the features [B,T,D]; a new tensor, the input is not changed."""
         return features

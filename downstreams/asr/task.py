@@ -14,7 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssft_bench.corpora.manifest import Utterance
-from ssft_bench.downstreams.ctc import ctc_loss, greedy
+from ssft_bench.downstreams.ctc import ctc_loss, greedy, min_frames
 from ssft_bench.downstreams.edit_distance import error_rate_metric
 from ssft_bench.downstreams.heads import LSTMHead
 from ssft_bench.downstreams.specaugment import SpecAugment
@@ -94,6 +94,10 @@ class ASR(Task):
     def loss(self, logits: Tensor, lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
         """CTC, see `ctc_loss`."""
         return ctc_loss(logits, lengths, targets, BLANK)
+
+    def min_frames(self, target: Tensor) -> int:
+        """CTC's bound, see `ctc.min_frames`."""
+        return min_frames(target)
 
     def decode(self, logits: Tensor, lengths: Tensor) -> list[str]:
         """Greedy words, `|` to space; as in s3prl, `</s>` is dropped wherever it is."""

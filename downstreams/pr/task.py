@@ -13,7 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssft_bench.corpora.manifest import Utterance
-from ssft_bench.downstreams.ctc import ctc_loss, greedy
+from ssft_bench.downstreams.ctc import ctc_loss, greedy, min_frames
 from ssft_bench.downstreams.edit_distance import error_rate_metric
 from ssft_bench.downstreams.heads import LinearHead
 from ssft_bench.errors import MissingError, UsageError
@@ -93,6 +93,10 @@ class PR(Task):
     def loss(self, logits: Tensor, lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
         """CTC, see `ctc_loss`."""
         return ctc_loss(logits, lengths, targets, BLANK)
+
+    def min_frames(self, target: Tensor) -> int:
+        """CTC's bound, see `ctc.min_frames`."""
+        return min_frames(target)
 
     def decode(self, logits: Tensor, lengths: Tensor) -> list[str]:
         """Greedy phones; as in s3prl, `<eos>` is dropped wherever it is."""
