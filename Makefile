@@ -52,7 +52,7 @@ if ! $(VENV)/bin/python -c '' 2>/dev/null; then \
 		exit 2; }; \
 fi; \
 echo "installing $(2) into $(VENV) (the first time takes minutes: PyTorch is large)"; \
-$(RUN) pip install -q --disable-pip-version-check --no-compile -e '$(1)'; \
+$(RUN) pip install -q --disable-pip-version-check -e '$(1)'; \
 echo "$(CURDIR)" > $(VENV)/.folder
 endef
 

@@ -171,7 +171,8 @@ def _first_class_line(path: Path) -> str:
     """First docstring line of the last class in a file, else of the module; read, not imported."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
-    texts = [ast.get_docstring(node) for node in (*reversed(classes), tree)]
+    nodes: list[ast.ClassDef | ast.Module] = [*reversed(classes), tree]
+    texts = [ast.get_docstring(node) for node in nodes]
     return next((text.splitlines()[0] for text in texts if text), "")
 
 

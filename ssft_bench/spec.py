@@ -110,7 +110,7 @@ def resolve(
     names = {}
     for kind, text in (("upstream", upstream), ("interface", interface), ("task", task)):
         name, options = split_options(text, f"--{kind}")
-        registry.find("tasks" if kind == "task" else f"{kind}s", name)
+        registry.load("tasks" if kind == "task" else f"{kind}s", name)
         names[kind] = {"name": name, "options": options}
     task_class = registry.load("tasks", str(names["task"]["name"]))
     recipe = _recipe(task_class, suite, corpus)

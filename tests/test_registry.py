@@ -236,12 +236,13 @@ assert {"energy", "apc"} <= names
 assert names <= set(hub.options()), names
 assert hub.apc.__module__.startswith("s3prl."), hub.apc.__module__
 assert hub.fbank.__module__.startswith("s3prl.")
-import torch
-from s3prl.nn import S3PRLUpstream
-model = S3PRLUpstream("energy")
-states, lengths = model(torch.randn(2, 16000), torch.tensor([16000, 8000]))
-assert len(states) == 3
-assert lengths[0].tolist() == [50, 25]
+if sys.argv[1] != "hub first":
+    import torch
+    from s3prl.nn import S3PRLUpstream
+    model = S3PRLUpstream("energy")
+    states, lengths = model(torch.randn(2, 16000), torch.tensor([16000, 8000]))
+    assert len(states) == 3
+    assert lengths[0].tolist() == [50, 25]
 """
     for order in ("hub first", "ssft_bench first"):
         done = python("-W", "ignore", "-c", script, order, path=installed, cwd=tmp_path)
