@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,18 +37,24 @@ class HConv(Interface):
 
     def combine(self, states: list[Tensor]) -> Tensor:
         """Features [B, T, C_n * L_n]; taps that fall on padded layers are never computed."""
-        for conv in self.convs:
-            taps = conv.weight.unbind(-1)
-            pad, count = self.kernel // 2, len(states)
+        for conv in self._convs():
+            # Conv1d keeps [out, in, kernel]: one copy here, instead of one at each product below.
+            taps = conv.weight.permute(2, 0, 1).contiguous().unbind()
+            pad, count, bias = self.kernel // 2, len(states), conv.bias
+            assert bias is not None
             states = [
-                torch.relu(_window(states, taps, start, count) + conv.bias)
+                torch.relu(_window(states, taps, start, count) + bias)
                 for start in range(-pad, count + 2 * pad - self.kernel - pad + 1, self.stride)
             ]
         return torch.stack(states, dim=-1).flatten(-2) if len(states) > 1 else states[0]
 
+    def _convs(self) -> list[nn.Conv1d]:
+        return [conv for conv in self.convs if isinstance(conv, nn.Conv1d)]
+
     @classmethod
-    def expected_parameters(cls, spec: UpstreamSpec, kernel: int = 5, stride: int = 3) -> int:
+    def expected_parameters(cls, spec: UpstreamSpec, **options: Any) -> int:
         """Sum over the convolutions of kernel * C_in * C_out + C_out."""
+        kernel, stride = options.get("kernel", 5), options.get("stride", 3)
         channels, _ = _plan(spec.num_layers, spec.dims[-1], kernel, stride)
         return sum(kernel * i * o + o for i, o in pairwise(channels))
 
@@ -55,7 +62,7 @@ class HConv(Interface):
         """Norm of the first convolution's taps that meet each layer, as shares."""
         if not self.convs:
             return [1.0]
-        norms = self.convs[0].weight.detach().pow(2).sum((0, 1)).cpu()
+        norms = self._convs()[0].weight.detach().pow(2).sum((0, 1)).cpu()
         usage = torch.zeros(self.spec.num_layers)
         for position in range(self.positions[1]):
             for tap in range(self.kernel):
