@@ -106,12 +106,14 @@ def make_noise(kind: str, speech: Signal, rng: np.random.Generator) -> Signal:
         tones = [
             np.sin(2 * np.pi * base * k * time + rng.uniform(0, 6.28)) / k for k in range(1, 12)
         ]
-        return np.sum(tones, axis=0) + 0.15 * rng.standard_normal(size)
+        return np.asarray(np.sum(tones, axis=0) + 0.15 * rng.standard_normal(size))
     if kind == "speech-shaped":  # random phases; slowly swelling like a room full of people
         spectrum = np.abs(np.fft.rfft(speech))
         smooth = np.convolve(spectrum, np.ones(101) / 101, mode="same")
         phases = np.exp(2j * np.pi * rng.random(len(smooth)))
-        swell = 1.0 + 0.4 * np.sin(2 * np.pi * rng.uniform(0.3, 2.0) * np.arange(size) / SAMPLE_RATE)
+        swell = 1.0 + 0.4 * np.sin(
+            2 * np.pi * rng.uniform(0.3, 2.0) * np.arange(size) / SAMPLE_RATE
+        )
         return np.asarray(np.fft.irfft(smooth * phases, size) * swell)
     return _coloured(size, {"white": 0.0, "pink": 1.0, "brown": 2.0}[kind], rng)
 

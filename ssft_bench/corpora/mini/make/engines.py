@@ -44,19 +44,25 @@ def flite(text: str, settings: Settings, speed: float) -> Audio:
     stretch = settings.get("stretch", 1.0) / speed
     with tempfile.TemporaryDirectory() as folder:
         wave = Path(folder) / "a.wav"
-        command = ["flite", "-voice", settings["voice"], "--setf", f"duration_stretch={stretch:.4f}"]
-        return _run([*command, "-t", _spoken(text), "-o", str(wave)], wave)
+        command = ["flite", "-voice", settings["voice"], "-t", _spoken(text), "-o", str(wave)]
+        return _run([*command, "--setf", f"duration_stretch={stretch:.4f}"], wave)
 
 
 def festival(text: str, settings: Settings, speed: float) -> Audio:
-    """Festival (Debian `festival` and `festvox-*`); `settings`: voice (a Scheme function)."""
+    """Festival (Debian `festival` and `festvox-*`); `settings`: voice (a Scheme function), hts."""
+    # HTS voices do not look at Duration_Stretch: their synthesiser has a rate of its own
+    rate = (
+        f'(set! hts_engine_params (append hts_engine_params (list (list "-r" {speed:.4f}))))\n'
+        if settings.get("hts")
+        else f"(Param.set 'Duration_Stretch {1.0 / speed:.4f})\n"
+    )
     with tempfile.TemporaryDirectory() as folder:
         wave = Path(folder) / "a.wav"
         script = (
             f"({settings['voice']})\n"
-            f"(Param.set 'Duration_Stretch {settings.get('stretch', 1.0) / speed:.4f})\n"
+            f"{rate}"
             f'(set! utt (utt.synth (Utterance Text "{_spoken(text)}")))\n'
-            f"(utt.save.wave utt \"{wave}\" 'riff)\n"
+            f'(utt.save.wave utt "{wave}" (quote riff))\n'
         )
         return _run(["festival", "--pipe"], wave, script)
 

@@ -92,7 +92,8 @@ def speak(
     row = min(len(tokens), len(next(iter(styles.values())))) - 1
 
     def blend(weights: Mapping[str, float]) -> NDArray[np.float32]:
-        return np.sum([w * styles[name][row, 0] for name, w in weights.items()], axis=0)
+        rows = [w * styles[name][row, 0] for name, w in weights.items()]
+        return np.asarray(np.sum(rows, axis=0), np.float32)
 
     style = np.concatenate([blend(timbre)[:128], blend(prosody)[128:]]).reshape(1, 256)
     feeds = {

@@ -162,9 +162,8 @@ TAILS: dict[str, tuple[str, ...]] = {
 
 def templates() -> Iterator[str]:
     """All phrases of this module."""
-    tables = (LEAD_INS, ADVERBIALS, SUBJECTS, OBJECTS, VERBS, ADJECTIVES, TAILS)
-    for group in (PLAIN_LEAD_INS, PLAIN_SUBJECTS, PLAIN_OBJECTS):
-        yield from group
-    for table in tables:
+    for plain in (PLAIN_LEAD_INS, PLAIN_SUBJECTS, PLAIN_OBJECTS):
+        yield from plain
+    for table in (LEAD_INS, ADVERBIALS, SUBJECTS, OBJECTS, VERBS, ADJECTIVES, TAILS):
         for group in table.values():
             yield from group

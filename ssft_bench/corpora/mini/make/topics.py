@@ -1,9 +1,7 @@
 """What the sessions are about: fourteen topics with their nouns, people and events.
 
-Nouns and people say nothing good or bad; events come in three lists, whose words carry the
-sentiment. `{n}` and `{m}` are nouns of the session, `{r}` is a kind of person; an event may stand
-alone or after "he said that". Events hold no names, numbers or times: those are entities, and
-the grammar adds them as labelled phrases.
+Only the events carry sentiment. `{n}` is a noun of the session, `{r}` a kind of person. Names,
+numbers and times do not occur here: those are entities, and the grammar adds them.
 """
 
 from __future__ import annotations
@@ -23,18 +21,12 @@ class Topic:
 
     def events(self, sentiment: str) -> tuple[str, ...]:
         """The clauses of one sentiment."""
-        lists = {"negative": self.negative, "neutral": self.neutral, "positive": self.positive}
-        return lists[sentiment]
+        return {"negative": self.negative, "neutral": self.neutral}.get(sentiment, self.positive)
 
 
-def _topic(nouns: str, people: str, negative: str, neutral: str, positive: str) -> Topic:
-    def clauses(block: str) -> tuple[str, ...]:
-        return tuple(line.strip() for line in block.strip().splitlines())
-
-    return Topic(
-        tuple(nouns.split()), tuple(people.split()), clauses(negative), clauses(neutral),
-        clauses(positive),
-    )  # fmt: skip
+def _topic(nouns: str, people: str, *events: str) -> Topic:
+    blocks = (tuple(line.strip() for line in block.splitlines()) for block in events)
+    return Topic(tuple(nouns.split()), tuple(people.split()), *blocks)
 
 
 TOPICS: dict[str, Topic] = {
