@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssft_bench.upstreams.pretraining.batches import Crops
-from ssft_bench.upstreams.pretraining.clusters import MEL_BINS
-from ssft_bench.upstreams.pretraining.models import SpectralHead, convolved
+from ssft_bench.upstreams.pretraining.models import convolved
 from ssft_bench.upstreams.pretraining.recipe import Stage
 
 
@@ -27,25 +26,25 @@ class HubertLearner(nn.Module):
         super().__init__()
         self.model: Any = model
         self.unmasked_weight, self.penalty_weight = stage.unmasked_weight, stage.penalty_weight
-        self.spectral_weight = stage.spectral_weight
-        self.spectral = SpectralHead(self.model.embed, MEL_BINS) if self.spectral_weight else None
 
-    def forward(self, batch: Crops, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+    def forward(
+        self, batch: Crops, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, float]]:
         """Mean cross-entropy in nats per masked frame, plus the weighted extras."""
         model, targets = self.model, batch.targets
         assert targets is not None
-        conv, penalty = convolved(model, batch.waves)
-        features = conv
+        features, penalty = convolved(model, batch.waves)
         if model.post_extract_proj is not None:
             features = model.post_extract_proj(features)
         masked, where = model.apply_mask(model.dropout_input(features).float(), None, None)
         hidden, _ = model.encoder(masked)
         loss, right = self._predict(hidden[where], targets[where])
         total = loss + self.penalty_weight * penalty
-        logs = {"masked": float(loss.detach()), "accuracy": right, "penalty": float(penalty.detach())}
-        if self.spectral is not None and batch.mels is not None:
-            error = self.spectral(conv, batch.mels)
-            total, logs["spectral"] = total + self.spectral_weight * error, float(error.detach())
+        logs = {
+            "masked": float(loss.detach()),
+            "accuracy": right,
+            "penalty": float(penalty.detach()),
+        }
         if self.unmasked_weight:
             plain, logs["unmasked_accuracy"] = self._predict(hidden[~where], targets[~where])
             total = total + self.unmasked_weight * plain
@@ -56,4 +55,6 @@ class HubertLearner(nn.Module):
         projected = F.normalize(self.model.final_proj(hidden).float(), dim=-1)
         codes = F.normalize(self.model.label_embs_concat.float(), dim=-1)
         logits = (projected @ codes.T).float() / self.model.logit_temp
-        return F.cross_entropy(logits, targets), float((logits.argmax(-1) == targets).float().mean())
+        return F.cross_entropy(logits, targets), float(
+            (logits.argmax(-1) == targets).float().mean()
+        )

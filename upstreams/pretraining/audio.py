@@ -35,7 +35,7 @@ class Recording:
 
 
 def held_out(path: Path) -> bool:
-    """The fixed fifth of a corpus without official splits: first 4 bytes of SHA-256 of the file name, mod 5 = 0.
+    """The fixed fifth of a corpus without official splits: SHA-256 of the name, first 4 bytes, mod 5 = 0.
 
     The name is `<parent folder>/<stem>`, so that neither the root nor the audio format matters.
     """

@@ -17,24 +17,20 @@ from ssft_bench.upstreams.pretraining.audio import SAMPLE_RATE, Recording, norma
 
 STRIDE = 320
 """Samples from frame to frame: 50 frames a second."""
-WINDOW = 400
+WINDOW = 640
 """Samples one frame sees."""
 
 
 def frame_count(samples: int) -> int:
-    """Frames of the convolutional stack (window 400, stride 320) over `samples` samples."""
+    """Frames of the convolutional stack (window 640, stride 320) over `samples` samples."""
     return max(0, (samples - WINDOW) // STRIDE + 1)
 
 
 class Crops(NamedTuple):
-    """`waves`: (batch, samples), normalised; `targets`: (batch, frames) cluster numbers, or None.
-
-    `mels`: (batch, frames, bins) log mel spectra, or None.
-    """
+    """`waves`: (batch, samples), normalised; `targets`: (batch, frames) cluster numbers, or None."""
 
     waves: Tensor
     targets: Tensor | None
-    mels: Tensor | None = None
 
 
 class CropBatches:
@@ -53,9 +49,8 @@ class CropBatches:
         crop_seconds: float,
         weights: Mapping[str, float],
         seed: int,
-        mels: Sequence[Tensor] | None = None,
     ) -> None:
-        """`targets` and `mels` run parallel to `recordings`: (frames,) int16, (frames, bins) float16."""
+        """`targets` runs parallel to `recordings`, one int16 array of frames each."""
         crop = int(crop_seconds * SAMPLE_RATE)
         lengths = np.array([min(len(r.samples), crop) for r in recordings])
         self._order = np.argsort(lengths, kind="stable")
@@ -64,7 +59,7 @@ class CropBatches:
         self._share = share
         mass = share * self._lengths
         self._cumulative = np.cumsum(mass / mass.sum())
-        self._recordings, self._targets, self._mels = recordings, targets, mels
+        self._recordings, self._targets = recordings, targets
         self._samples, self._seed = batch_seconds * SAMPLE_RATE, seed
 
     def __call__(self, first: int, rank: int, world: int) -> Iterator[Crops]:
@@ -81,18 +76,15 @@ class CropBatches:
         length = int(self._lengths[members].min())
         length -= (length - WINDOW) % STRIDE
         frames = frame_count(length)
-        waves, targets, mels = [], [], []
+        waves, targets = [], []
         for member in self._order[members]:
             wave = normalised(self._recordings[member].samples)
             start = int(rng.integers(0, (len(wave) - length) // STRIDE + 1))
             waves.append(wave[start * STRIDE : start * STRIDE + length])
             if self._targets is not None:
                 targets.append(self._targets[member][start : start + frames])
-            if self._mels is not None:
-                mels.append(self._mels[member][start : start + frames])
         labels = torch.from_numpy(np.stack(targets).astype(np.int64)) if targets else None
-        spectra = torch.stack(mels).float() if mels else None
-        return Crops(torch.from_numpy(np.stack(waves)), labels, spectra)
+        return Crops(torch.from_numpy(np.stack(waves)), labels)
 
     def _members(self, rng: np.random.Generator) -> NDArray[np.int64]:
         """Positions, in order of length, of one batch's utterances."""
@@ -105,4 +97,5 @@ class CropBatches:
         low = max(0, min(low, anchor - count))
         high = min(len(self._order), max(high, anchor + count))
         p = self._share[low:high] / self._share[low:high].sum()
-        return rng.choice(np.arange(low, high), size=count, replace=False, p=p)
+        chosen: NDArray[np.int64] = rng.choice(np.arange(low, high), size=count, replace=False, p=p)
+        return chosen

@@ -17,26 +17,25 @@ from torch import Tensor
 from ssft_bench.upstreams.pretraining.audio import SAMPLE_RATE, normalised
 from ssft_bench.upstreams.pretraining.batches import frame_count
 
-MEL_BINS = 40
-MEL_MEAN, MEL_SCALE = 18.0, 7.0
-"""About the mean and the spread of the log mel energies of normalised speech."""
-
 
 def mfcc39(samples: NDArray[np.int16]) -> Tensor:
-    """MFCCs with differences at the upstream's frames: (frames, 39), mean 0 over the utterance.
+    """MFCCs of the normalised wave with differences, at the upstream's frames: (frames, 39).
 
-    Windows of 25 ms every 10 ms, every other one kept: window 2t covers the very samples that frame t
-    of the convolutional stack sees. The mean is removed so that clusters do not tell channels apart.
+    Windows of 25 ms every 10 ms, every other one kept: window 2t + 1 lies in the middle of the 40 ms that
+    frame t of the convolutional stack sees.
     """
-    wave = torch.from_numpy(samples.astype(np.float32))[None]
+    wave = torch.from_numpy(normalised(samples))[None] * 32768
     base = torchaudio.compliance.kaldi.mfcc(
-        wave, sample_frequency=SAMPLE_RATE, num_ceps=13, num_mel_bins=23, use_energy=False, dither=0.0
+        wave,
+        sample_frequency=SAMPLE_RATE,
+        num_ceps=13,
+        num_mel_bins=23,
+        use_energy=False,
+        dither=0.0,
     )
     first = torchaudio.functional.compute_deltas(base.T)
     second = torchaudio.functional.compute_deltas(first)
-    full = torch.cat([base.T, first, second]).T
-    full = full - full.mean(0, keepdim=True)
-    return full[::2][: frame_count(len(samples))]
+    return torch.cat([base.T, first, second]).T[1::2][: frame_count(len(samples))]
 
 
 def standardised(features: Sequence[Tensor]) -> list[Tensor]:
@@ -46,7 +45,9 @@ def standardised(features: Sequence[Tensor]) -> list[Tensor]:
     return [(f.float() - mean) / deviation for f in features]
 
 
-def smoothed_mfcc(features: Sequence[Tensor], kernel: Sequence[float], acceleration: float) -> list[Tensor]:
+def smoothed_mfcc(
+    features: Sequence[Tensor], kernel: Sequence[float], acceleration: float
+) -> list[Tensor]:
     """Standardised MFCCs, second differences times `acceleration`, averaged over time by `kernel`.
 
     Single frames give clusters that flicker from frame to frame; averaged over 5 frames they change half
@@ -58,23 +59,15 @@ def smoothed_mfcc(features: Sequence[Tensor], kernel: Sequence[float], accelerat
         scaled = feature * torch.tensor([1.0] * 26 + [acceleration] * 13)
         side = len(kernel) // 2
         padded = torch.nn.functional.pad(scaled.T[None], (side, side), mode="replicate")[0]
-        out.append(sum(w * padded[:, i : i + len(feature)] for i, w in enumerate(weights)).T)  # type: ignore[union-attr]
+        windows = padded.unfold(1, len(kernel), 1)
+        out.append((windows * weights).sum(-1).T)
     return out
-
-
-def log_mel(samples: NDArray[np.int16]) -> Tensor:
-    """Log mel spectrum of the normalised wave at the upstream's frames: (frames, MEL_BINS), about unit scale."""
-    wave = torch.from_numpy(normalised(samples))[None] * 32768
-    mel = torchaudio.compliance.kaldi.fbank(
-        wave, sample_frequency=SAMPLE_RATE, num_mel_bins=MEL_BINS, dither=0.0
-    )
-    return (mel[::2][: frame_count(len(samples))] - MEL_MEAN) / MEL_SCALE
 
 
 def assign(features: Tensor, centres: Tensor) -> tuple[Tensor, Tensor]:
     """Nearest centre of each row of (rows, dim), and the squared distance to it."""
     labels, distances = [], []
-    for part in features.split(65536):
+    for part in torch.split(features, 65536):
         scores = torch.addmm(centres.pow(2).sum(1), part, centres.T, alpha=-2)
         best = scores.min(1)
         labels.append(best.indices)
@@ -114,5 +107,5 @@ def cluster_targets(
     centres = kmeans(everything[chosen], clusters, iterations, generator)
     labels, distances = assign(everything, centres)
     spread = float((everything - everything.mean(0)).pow(2).sum(1).mean())
-    parts = labels.to(torch.int16).split([len(f) for f in features])
+    parts = torch.split(labels.to(torch.int16), [len(f) for f in features])
     return [p.numpy() for p in parts], 1 - float(distances.mean()) / spread

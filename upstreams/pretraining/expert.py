@@ -15,7 +15,7 @@ from s3prl.upstream.interfaces import UpstreamBase
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from ssft_bench.upstreams.pretraining.batches import STRIDE, WINDOW, frame_count
+from ssft_bench.upstreams.pretraining.batches import STRIDE, WINDOW
 from ssft_bench.upstreams.pretraining.models import convolved
 from ssft_bench.upstreams.pretraining.weights import load_weights
 
@@ -23,18 +23,20 @@ from ssft_bench.upstreams.pretraining.weights import load_weights
 class SmallUpstream(UpstreamBase):  # type: ignore[misc]
     """Expert of `hubert_mini` and `wav2vec2_mini`; each names its own weights file."""
 
-    def __init__(self, ckpt: str | Path, *, random: bool = False, seed: int = 0, **kwargs: Any) -> None:
+    def __init__(
+        self, ckpt: str | Path, *, random: bool = False, seed: int = 0, **kwargs: Any
+    ) -> None:
         """`ckpt` is a safetensors file of `pretraining.weights`; `random` keeps only its architecture.
 
         Raises ssft_bench.errors.MissingError when the file is absent or not the expected one.
         """
         super().__init__(**kwargs)
         loaded = load_weights(Path(ckpt), random=random, seed=seed)
-        self.model = loaded.model
+        model: Any = loaded.model
+        model.feature_grad_mult, model.encoder.layerdrop = 0.0, 0.0
+        self.model: Any = model
         self.about = loaded.about
         self.normalize = bool(loaded.about["task"].get("normalize", False))
-        self.model.feature_grad_mult = 0.0
-        self.model.encoder.layerdrop = 0.0
         if not self.hooks:
             self._add_default_hooks()
 
@@ -42,7 +44,8 @@ class SmallUpstream(UpstreamBase):  # type: ignore[misc]
         """One hook at the input of each layer, one at the output of the encoder."""
         for index in range(len(self.model.encoder.layers)):
             self.add_hook(
-                f"self.model.encoder.layers[{index}]", lambda input, output: input[0].transpose(0, 1)
+                f"self.model.encoder.layers[{index}]",
+                lambda input, output: input[0].transpose(0, 1),
             )
         self.add_hook("self.model.encoder", lambda input, output: output[0])
 
@@ -53,21 +56,24 @@ class SmallUpstream(UpstreamBase):  # type: ignore[misc]
     def forward(self, wavs: list[Tensor]) -> None:
         """Run the model on waveforms (samples,) of any lengths; the hooks collect the states.
 
-        Padding reaches no frame of another length: convolutions normalise frame by frame, and padded
-        frames are zeroed before the positional convolution and hidden from attention.
+        Padding reaches no valid frame: the convolutional stack, whose group norm looks at a whole
+        waveform, runs utterance by utterance, and padded frames are zeroed before the positional
+        convolution and hidden from attention.
         """
-        lengths = [len(wav) for wav in wavs]
-        if self.normalize:
-            wavs = [F.layer_norm(wav, wav.shape) for wav in wavs]
-        waves = pad_sequence(wavs, batch_first=True)
-        # Shorter than one window: padded, so that there is one frame.
-        waves = F.pad(waves, (0, max(0, WINDOW - waves.shape[1])))
-        model: Any = self.model
+        model = self.model
         # feature_grad_mult is 0, as in s3prl: no gradient reaches the convolutional stack by default.
         with torch.set_grad_enabled(torch.is_grad_enabled() and model.feature_grad_mult > 0):
-            features, _ = convolved(model, waves)
+            features = [self._convolved(wav) for wav in wavs]
+        frames = torch.tensor([len(f) for f in features], device=wavs[0].device)
+        padded = pad_sequence(features, batch_first=True)
         if model.post_extract_proj is not None:
-            features = model.post_extract_proj(features)
-        frames = torch.tensor([max(1, frame_count(n)) for n in lengths], device=waves.device)
-        padding = torch.arange(features.shape[1], device=waves.device) >= frames[:, None]
-        model.encoder(features, padding_mask=padding if padding.any() else None)
+            padded = model.post_extract_proj(padded)
+        padding = torch.arange(padded.shape[1], device=frames.device) >= frames[:, None]
+        model.encoder(padded, padding_mask=padding if padding.any() else None)
+
+    def _convolved(self, wav: Tensor) -> Tensor:
+        """Normalised convolutional features of one waveform: (frames, channels), one frame at least."""
+        if self.normalize:
+            wav = F.layer_norm(wav, wav.shape)
+        wav = F.pad(wav, (0, max(0, WINDOW - len(wav))))
+        return convolved(self.model, wav[None])[0][0]

@@ -60,12 +60,10 @@ class Stage(_Strict):
     """How long and how fast."""
     targets: Targets | None = None
     """HuBERT's targets; none for wav2vec 2.0."""
-    start: Literal["fresh", "previous"] = "fresh"
-    """Random weights, or the previous stage's (the prediction head always starts anew)."""
+    start: Literal["fresh", "body", "all"] = "fresh"
+    """Random weights, the previous stage's without its prediction head, or all of them."""
     unmasked_weight: float = 0.0
     """HuBERT: weight of the loss on unmasked frames."""
-    spectral_weight: float = 0.0
-    """Weight of a linear regression from the convolutional features to the log mel spectrum."""
     diversity_weight: float = 0.1
     """wav2vec 2.0: weight of the codebook diversity loss."""
     penalty_weight: float = 0.0

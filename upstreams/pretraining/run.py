@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ssft_bench.errors import BenchError
+from ssft_bench.errors import BenchError, UsageError
 from ssft_bench.files import atomic_path, write_json
 from ssft_bench.training import Trainer, seed_for
 from ssft_bench.upstreams.pretraining import audio, clusters
-from ssft_bench.upstreams.pretraining.batches import CropBatches
+from ssft_bench.upstreams.pretraining.batches import CropBatches, frame_count
 from ssft_bench.upstreams.pretraining.models import build_model, layer_output
 from ssft_bench.upstreams.pretraining.recipe import Recipe, Stage, Targets, load_recipe
 from ssft_bench.upstreams.pretraining.weights import save_weights
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 MakeLearner = Callable[[nn.Module, Stage], nn.Module]
 HEAD = ("final_proj", "label_embs_concat", "quantizer", "project_q")
-"""Modules of the prediction head: not carried from stage to stage."""
+"""Modules of the prediction head: not carried from stage to stage by `start: body`."""
 
 
 def run(recipe: Recipe, data: Path, mini: Path | None, out: Path, make: MakeLearner) -> Path:
@@ -35,20 +35,24 @@ def run(recipe: Recipe, data: Path, mini: Path | None, out: Path, make: MakeLear
     from lightning_fabric import Fabric
 
     model: nn.Module | None = None
-    done = {"hours_processed": 0.0, "steps": 0.0, "seconds": 0.0}
+    hours: dict[str, float] = {}
+    done: dict[str, Any] = {"hours_processed": 0.0, "steps": 0, "seconds": 0.0}
     for number, stage in enumerate(recipe.stages):
         folder = out / stage.name
         recordings = gather(stage, data, mini)
-        targets = make_targets(stage.targets, model, recordings, folder, recipe.seed + number)
+        hours |= audio.hours_by_corpus(recordings)
+        targets = make_targets(stage.targets, model, recordings, folder, recipe.seed)
         fresh = new_model(recipe, stage, model)
         fabric = Fabric(accelerator="cpu", devices=1, precision=stage.train.precision)
-        model, seconds = train(stage, fresh, recordings, targets, folder, recipe.seed + number, fabric, make)
+        model, seconds = train(
+            stage, fresh, recordings, targets, folder, recipe.seed + number, fabric, make
+        )
         done["steps"] += stage.train.steps
         heard = stage.train.steps * stage.train.accumulate * stage.data.batch_seconds / 3600
         done["hours_processed"] = round(done["hours_processed"] + heard, 2)
         done["seconds"] = round(done["seconds"] + seconds, 1)
     assert model is not None
-    about = {**describe(recipe, recipe.stages[-1]), **done, "hours": audio.hours_by_corpus(recordings)}
+    about = {**describe(recipe, recipe.stages[-1]), **done, "hours": hours}
     path = out / f"{recipe.kind}_mini.safetensors"
     save_weights(path, model, about)
     write_json(out / "about.json", about)
@@ -65,7 +69,11 @@ def describe(recipe: Recipe, stage: Stage) -> dict[str, Any]:
 def gather(stage: Stage, data: Path, mini: Path | None) -> list[audio.Recording]:
     """The recordings a stage hears."""
     files = list(audio.recorded_files(data))
-    if mini is not None and "mini" in stage.data.corpora:
+    if "mini" in stage.data.corpora:
+        if mini is None:
+            raise UsageError(
+                f"{stage.name} hears the embedded corpus: give its manifest with --mini."
+            )
         files += audio.mini_files(mini)
     wanted = [(corpus, path) for corpus, path in files if corpus in stage.data.corpora]
     return audio.read_recordings(wanted, stage.data.min_seconds)
@@ -76,9 +84,10 @@ def new_model(recipe: Recipe, stage: Stage, previous: nn.Module | None) -> nn.Mo
     count = stage.targets.clusters if stage.targets else 0
     seed = seed_for(recipe.seed, stage.name) % 2**31
     model = build_model(recipe.kind, recipe.model, recipe.task, count, seed)
-    if stage.start == "previous" and previous is not None:
-        body = {k: v for k, v in previous.state_dict().items() if not k.startswith(HEAD)}
-        model.load_state_dict(body, strict=False)
+    if stage.start != "fresh" and previous is not None:
+        skip = HEAD if stage.start == "body" else ()
+        kept = {k: v for k, v in previous.state_dict().items() if not k.startswith(skip)}
+        model.load_state_dict(kept, strict=False)
     return model
 
 
@@ -101,7 +110,8 @@ def make_targets(
                 continue
             assert model is not None, "hidden targets need a previous stage"
             wave = torch.from_numpy(audio.normalised(recording.samples))
-            features.append(layer_output(model.eval(), wave, spec.layer))
+            with torch.autocast("cpu", torch.bfloat16):
+                features.append(layer_output(model.eval(), wave, spec.layer))
         ready = (
             clusters.smoothed_mfcc(features, spec.kernel, spec.acceleration)
             if spec.kind == "mfcc"
@@ -115,6 +125,9 @@ def make_targets(
             save_file(tensors, temporary, {"variance_explained": f"{explained:.4f}"})
         print(f"{folder.name}: {spec.clusters} clusters explain {explained:.1%} of the variance")
     stored = load_file(path)
+    lengths = [len(stored[str(i)]) for i in range(len(stored))]
+    if lengths != [frame_count(len(r.samples)) for r in recordings]:
+        raise UsageError(f"{path} belongs to other recordings; remove it or give another --out.")
     return [stored[str(i)].numpy() for i in range(len(recordings))]
 
 
@@ -129,11 +142,19 @@ def train(
     make: MakeLearner,
 ) -> tuple[nn.Module, float]:
     """Train one stage, or continue it; returns the model and the seconds its training took."""
-    mels = [clusters.log_mel(r.samples).half() for r in recordings] if stage.spectral_weight else None
-    batches = CropBatches(recordings, targets, batch_seconds=stage.data.batch_seconds, mels=mels,
-                          crop_seconds=stage.data.crop_seconds, weights=stage.data.corpora, seed=seed)  # fmt: skip
+    data = stage.data
+    batches = CropBatches(
+        recordings,
+        targets,
+        batch_seconds=data.batch_seconds,
+        crop_seconds=data.crop_seconds,
+        weights=data.corpora,
+        seed=seed,
+    )
     learner = make(model, stage)
-    trainer = Trainer(learner, batches, stage.train, folder, seed=seed, fabric=fabric, label=stage.name)
+    trainer = Trainer(
+        learner, batches, stage.train, folder, seed=seed, fabric=fabric, label=stage.name
+    )
     outcome = trainer.run()
     return model, outcome.seconds
 
@@ -142,7 +163,9 @@ def main(recipe_path: Path, make: MakeLearner, arguments: Sequence[str] | None =
     """Command line of a pretraining script."""
     parser = argparse.ArgumentParser(description="Pretrain a small upstream by its recipe.")
     parser.add_argument("--data", type=Path, required=True, help="folder of the recorded corpora")
-    parser.add_argument("--mini", type=Path, help="manifest.jsonl of the embedded corpus (training split)")
+    parser.add_argument(
+        "--mini", type=Path, help="manifest.jsonl of the embedded corpus (training split)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and weights")
     parser.add_argument("--recipe", type=Path, default=recipe_path, help="another recipe.yaml")
     parser.add_argument("--threads", type=int, help="threads of torch")

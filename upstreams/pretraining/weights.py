@@ -30,9 +30,13 @@ class Loaded:
 
 def save_weights(path: Path, model: nn.Module, about: Mapping[str, Any]) -> str:
     """Write fp16 weights and `<path>.sha256`; return the hash. `about` needs kind, model, task, clusters."""
-    state = {k: v.detach().to(torch.float16).contiguous().clone() for k, v in model.state_dict().items()}
+    state = {
+        k: v.detach().to(torch.float16).contiguous().clone() for k, v in model.state_dict().items()
+    }
     with atomic_path(path) as temporary:
-        save_file(state, temporary, {"format": FORMAT, "about": json.dumps(dict(about), sort_keys=True)})
+        save_file(
+            state, temporary, {"format": FORMAT, "about": json.dumps(dict(about), sort_keys=True)}
+        )
     digest = sha256_file(path)
     with atomic_path(hash_path(path)) as temporary:
         temporary.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
@@ -57,7 +61,9 @@ def load_weights(path: Path, *, random: bool = False, seed: int = 0) -> Loaded:
     except (SafetensorError, OSError) as error:
         raise MissingError(f"{path} is not a safetensors file: {error}") from error
     if metadata.get("format") != FORMAT:
-        raise MissingError(f"{path} says format {metadata.get('format')!r}; this release reads {FORMAT!r}.")
+        raise MissingError(
+            f"{path} says format {metadata.get('format')!r}; this release reads {FORMAT!r}."
+        )
     about: dict[str, Any] = json.loads(metadata["about"])
     model = build_model(about["kind"], about["model"], about["task"], about["clusters"], seed)
     if not random:
@@ -68,10 +74,14 @@ def load_weights(path: Path, *, random: bool = False, seed: int = 0) -> Loaded:
 def _verify(path: Path) -> None:
     """Compare the file with its .sha256; a file without one is taken as it is (someone's own training)."""
     if not path.is_file():
-        raise MissingError(f"weights {path} are missing; reinstall the package or pretrain (README.md).")
+        raise MissingError(
+            f"weights {path} are missing; reinstall the package or pretrain (README.md)."
+        )
     expected = hash_path(path)
     if not expected.exists():
         return
     want, got = expected.read_text(encoding="utf-8").split()[0], sha256_file(path)
     if want != got:
-        raise MissingError(f"weights {path} have SHA-256 {got}, but {expected.name} says {want}: damaged.")
+        raise MissingError(
+            f"weights {path} have SHA-256 {got}, but {expected.name} says {want}: damaged."
+        )

@@ -1,1 +1,1 @@
-"""Small pretrained upstream `wav2vec2_mini`, in s3prl's layout: expert.py, hubconf.py, weights beside them."""
+"""Small pretrained upstream `wav2vec2_mini` in s3prl's layout: expert, hubconf, weights beside them."""

@@ -15,8 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ssft_bench.upstreams.pretraining.batches import Crops
-from ssft_bench.upstreams.pretraining.clusters import MEL_BINS
-from ssft_bench.upstreams.pretraining.models import SpectralHead, convolved
+from ssft_bench.upstreams.pretraining.models import convolved
 from ssft_bench.upstreams.pretraining.recipe import Stage
 
 
@@ -30,12 +29,12 @@ class Wav2Vec2Learner(nn.Module):
         super().__init__()
         self.model: Any = model
         self.diversity_weight, self.penalty_weight = stage.diversity_weight, stage.penalty_weight
-        self.spectral_weight = stage.spectral_weight
-        self.spectral = SpectralHead(self.model.embed, MEL_BINS) if self.spectral_weight else None
         # A buffer, so that a resumed run goes on with the Gumbel temperature it had.
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
 
-    def forward(self, batch: Crops, generator: torch.Generator) -> tuple[Tensor, Mapping[str, float]]:
+    def forward(
+        self, batch: Crops, generator: torch.Generator
+    ) -> tuple[Tensor, Mapping[str, float]]:
         """Mean contrastive loss in nats per masked frame, plus the weighted extras."""
         model = self.model
         model.quantizer.set_num_updates(int(self.updates))
@@ -54,9 +53,6 @@ class Wav2Vec2Learner(nn.Module):
             self.updates += 1
         logs = {"contrast": float(loss.detach()), "accuracy": right, "penalty": float(penalty.detach()),
                 "perplexity": float(codes["code_perplexity"]), "tau": float(codes["temp"])}  # fmt: skip
-        if self.spectral is not None and batch.mels is not None:
-            error = self.spectral(features, batch.mels)
-            total, logs["spectral"] = total + self.spectral_weight * error, float(error.detach())
         return total, logs
 
     def _contrast(self, context: Tensor, quantised: Tensor, codes: Tensor) -> tuple[Tensor, float]:
