@@ -30,7 +30,8 @@ class LinearHead(nn.Module):
 class LSTMHead(nn.Module):
     """`Linear(D, project_dim)`, bidirectional LSTM layers with dropout after each, `Linear(2H, V)`.
 
-    SUPERB's ASR head: s3prl's `asr` expert with `RNNs`, without its down-sampling.
+    SUPERB's ASR head: s3prl's `asr` expert with `RNNs`. `stack` neighbouring frames are joined into
+    one before the first LSTM (`sample_style: concat` there); SUPERB's recipe leaves it at 1.
 
     Each direction is an LSTM of its own, and the backward one reads every utterance reversed
     within its length. That equals a bidirectional LSTM over packed sequences, parameter for
@@ -45,26 +46,42 @@ class LSTMHead(nn.Module):
         hidden_dim: int = 1024,
         layers: int = 2,
         dropout: float = 0.2,
+        stack: int = 1,
     ) -> None:
-        """`hidden_dim` H per direction; `dropout` is a probability."""
+        """`hidden_dim` H per direction; `dropout` is a probability; `stack` frames become one."""
         super().__init__()
+        self.stack = stack
         self.project = nn.Linear(input_dim, project_dim)
-        sizes = [project_dim] + [2 * hidden_dim] * (layers - 1)
+        sizes = [project_dim * stack] + [2 * hidden_dim] * (layers - 1)
         self.forwards = nn.ModuleList(nn.LSTM(n, hidden_dim, batch_first=True) for n in sizes)
         self.backwards = nn.ModuleList(nn.LSTM(n, hidden_dim, batch_first=True) for n in sizes)
         self.dropout = nn.Dropout(dropout)
         self.output = nn.Linear(2 * hidden_dim, output_dim)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits [B,T,V] of features [B,T,D]; those past an utterance's length mean nothing."""
-        order = reversal(lengths, features.shape[1])
-        x = self.project(features)
+        """Logits [B,T//stack,V] of features [B,T,D]; those past an utterance's length mean nothing."""
+        x, lengths = stacked(self.project(features), lengths, self.stack)
+        order = reversal(lengths, x.shape[1])
         for ahead, back in zip(self.forwards, self.backwards, strict=True):
             x = torch.cat([ahead(x)[0], reorder(back(reorder(x, order))[0], order)], dim=-1)
             x = self.dropout(x)
         return self.output(x), lengths
 
     __call__: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def stacked(x: Tensor, lengths: Tensor, stack: int) -> tuple[Tensor, Tensor]:
+    """Every `stack` frames of [B,T,D] joined: [B,T//stack,D*stack], and the lengths [B] divided.
+
+    As in s3prl, frames left over at the end are dropped; an utterance shorter than `stack` keeps one,
+    filled up with zeros.
+    """
+    if stack == 1:
+        return x, lengths
+    x = nn.functional.pad(x, (0, 0, 0, max(0, stack - x.shape[1])))
+    frames = x.shape[1] // stack
+    joined = x[:, : frames * stack].reshape(len(x), frames, stack * x.shape[2])
+    return joined, (lengths // stack).clamp(min=1)
 
 
 def reversal(lengths: Tensor, frames: int) -> Tensor:

@@ -122,7 +122,7 @@ class Cell:
             self.upstream, interface.layers_used(), self.fabric.device, self.spec.data.memory_gib
         )
         seed_everything_for(self.spec.seed, "head")
-        head = task.head(interface.output_dim)
+        head = task.head(interface.output_dim, interface.output_stride)
         self.learner = Downstream(interface, head, task)
 
     def execute(self, fresh: bool) -> ResultRecord:
@@ -200,7 +200,7 @@ class Cell:
 
     def _note_short(self, rows: Sequence[Utterance], targets: Sequence[Tensor]) -> None:
         """An event for utterances with fewer frames than their target needs; they teach nothing."""
-        stride = self.learner.interface.output_stride
+        stride = self.task.output_stride(self.learner.interface.output_stride)
         short = [
             row.id
             for row, target in zip(rows, targets, strict=True)

@@ -62,8 +62,15 @@ class Task(ABC):
         """Training target of one utterance, int64 [S]."""
 
     @abstractmethod
-    def head(self, input_dim: int) -> nn.Module:
-        """Downstream model: forward(features [B,T,D], lengths [B]) -> (logits [B,T',V], lengths [B])."""
+    def head(self, input_dim: int, input_stride: int = 320) -> nn.Module:
+        """Downstream model: forward(features [B,T,D], lengths [B]) -> (logits [B,T',V], lengths [B]).
+
+        `input_stride` is the features' in samples at 16 kHz.
+        """
+
+    def output_stride(self, input_stride: int) -> int:
+        """Stride of the logits in samples, from that of the features."""
+        return input_stride
 
     @abstractmethod
     def loss(self, logits: Tensor, lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:

@@ -37,6 +37,8 @@ class ASROptions(TaskOptions):
     """Width of the first linear layer."""
     hidden_dim: int = Field(default=1024, ge=1)
     """LSTM cells per direction and layer."""
+    total_rate: int | None = Field(default=None, ge=1)
+    """Samples at 16 kHz from one output to the next, by joining frames; null: as the features."""
     layers: int = Field(default=2, ge=1)
     """Bidirectional LSTM layers."""
     dropout: float = Field(default=0.2, ge=0, lt=1)
@@ -85,11 +87,18 @@ class ASR(Task):
         spelled = self.reference(utterance).replace(" ", "|") + "|"
         return torch.tensor([*(SYMBOLS.index(c) for c in spelled), END])
 
-    def head(self, input_dim: int) -> nn.Module:
-        """`LSTMHead` with 32 outputs: [B,T,D] to [B,T,32]."""
+    def output_stride(self, input_stride: int) -> int:
+        """The features' stride times the number of frames that are joined."""
+        return input_stride * self._stack(input_stride)
+
+    def _stack(self, input_stride: int) -> int:
+        return max(1, round((self.options.total_rate or input_stride) / input_stride))
+
+    def head(self, input_dim: int, input_stride: int = 320) -> nn.Module:
+        """`LSTMHead` with 32 outputs: [B,T,D] to [B,T',32]."""
         o = self.options
         sizes = (o.project_dim, o.hidden_dim, o.layers)
-        return LSTMHead(input_dim, len(SYMBOLS), *sizes, dropout=o.dropout)
+        return LSTMHead(input_dim, len(SYMBOLS), *sizes, o.dropout, self._stack(input_stride))
 
     def loss(self, logits: Tensor, lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
         """CTC, see `ctc_loss`."""

@@ -86,7 +86,7 @@ class PR(Task):
         """Phones, then `<eos>`, int64 [S]."""
         return torch.tensor([*(self._index[p] for p in _phones(utterance)), END])
 
-    def head(self, input_dim: int) -> nn.Module:
+    def head(self, input_dim: int, input_stride: int = 320) -> nn.Module:
         """`LinearHead` with 3 outputs more than there are phones: [B,T,D] to [B,T,V]."""
         return LinearHead(input_dim, len(self.symbols), self.options.project_dim)
 

@@ -86,3 +86,26 @@ def test_dropout_only_in_training() -> None:
     assert not torch.equal(head(x, lengths)[0], head(x, lengths)[0])
     head.eval()
     assert torch.equal(head(x, lengths)[0], head(x, lengths)[0])
+
+
+@pytest.mark.parametrize("stack", [1, 2, 3, 7])
+def test_joined_frames_equal_s3prl(stack: int) -> None:
+    from s3prl.downstream.asr.model import downsample
+
+    from ssft_bench.downstreams.heads import stacked
+
+    x = torch.randn(3, 20, 5)
+    lengths = torch.tensor([20, 15, 8])
+    mine, mine_lengths = stacked(x, lengths, stack)
+    theirs, their_lengths = downsample(x, lengths, stack, "concat")
+    assert torch.equal(mine, theirs)
+    assert torch.equal(mine_lengths, their_lengths)
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(stacked(x.flip(1), lengths, stack)[0], theirs)
+
+
+def test_a_recording_shorter_than_a_joined_frame_keeps_one() -> None:
+    head = ASR(ASROptions(project_dim=4, hidden_dim=3, layers=1, total_rate=1280)).head(6, 160)
+    logits, lengths = head(torch.randn(2, 5, 6), torch.tensor([5, 2]))
+    assert logits.shape == (2, 1, 32)
+    assert lengths.tolist() == [1, 1]
