@@ -13,7 +13,7 @@ from ssft_bench import __version__, registry
 from ssft_bench.errors import BenchError
 
 PACKAGES = (
-    "torch", "torchaudio", "espnet-s3prl", "lightning-fabric", "pandas", "jiwer", "soundfile", "numba",
+    "torch", "torchaudio", "espnet-s3prl", "lightning-fabric", "pandas", "jiwer", "soundfile",
 )  # fmt: skip
 OPTIONAL = ("tensorboard",)
 
@@ -21,7 +21,7 @@ OPTIONAL = ("tensorboard",)
 def examine(data: str | None) -> list[dict[str, str]]:
     """Findings: what, status (ok, absent, broken), found."""
     findings = [_finding("ssft-bench", "ok", __version__), _python()]
-    findings += [_package(name, required=True) for name in PACKAGES if name != "numba"]
+    findings += [_package(name, required=True) for name in PACKAGES]
     findings += [_package(name, required=False) for name in OPTIONAL]
     findings += [_opus(), _devices(), _disk(), *_plugins()]
     findings += [_corpus(plugin, data) for plugin in registry.plugins("corpora")]

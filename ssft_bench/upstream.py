@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import inspect
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,10 @@ def load_upstream(name: str, options: dict[str, Any]) -> Upstream:
     _check_options(name, build, options)
     _check_checkpoint(name, options)
     try:
-        return Upstream(name, build(**options))
+        with warnings.catch_warnings():
+            # s3prl's models use torch's old weight_norm: nothing a user could act on.
+            warnings.filterwarnings("ignore", category=FutureWarning)
+            return Upstream(name, build(**options))
     except BenchError:
         raise
     except (OSError, ConnectionError) as error:
@@ -80,6 +84,10 @@ def load_upstream(name: str, options: dict[str, Any]) -> Upstream:
             f"upstream {name}: its weights cannot be had ({reason}). Without a network give a local "
             f"checkpoint: --upstream {local}:ckpt=FILE"
         ) from error
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise UsageError(f"upstream {name}: {error}") from error
     except Exception as error:
         if "ckpt" not in options:
             raise

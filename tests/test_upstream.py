@@ -91,3 +91,34 @@ class Liar(torch.nn.Module):
 def test_a_wrong_frame_rate_is_noticed() -> None:
     with pytest.raises(UsageError, match="get_downsample_rates"):
         Upstream("liar", Liar())([torch.zeros(16000)])
+
+
+@pytest.mark.parametrize("name", ["hubert_mini", "wav2vec2_mini"])
+def test_packaged_models(name: str) -> None:
+    upstream, control = load_upstream(name, {}).eval(), load_upstream(f"{name}_random", {}).eval()
+    assert upstream.spec.num_layers >= 7
+    assert set(upstream.spec.strides) == {320}
+    assert weights_sha256(upstream) != weights_sha256(control)
+    waves = [torch.randn(n) * 0.1 for n in (16000, 9000)]
+    with torch.no_grad():
+        both = upstream(waves)
+        single = upstream([waves[1]])
+    frames = int(single.lengths[0])
+    for batched, alone in zip(both.states, single.states, strict=True):
+        torch.testing.assert_close(batched[1, :frames], alone[0, :frames], rtol=1e-3, atol=1e-3)
+    with pytest.raises(UsageError, match="sed"):
+        load_upstream(name, {"sed": 3})
+    with pytest.raises(MissingError, match="nowhere"):
+        load_upstream(f"{name}_local", {"ckpt": "nowhere.safetensors"})
+
+
+def test_names_in_s3prl() -> None:
+    from s3prl.nn import S3PRLUpstream
+
+    import ssft_bench  # noqa: F401
+
+    model = S3PRLUpstream("hubert_mini").eval()
+    with torch.no_grad():
+        states, lengths = model(torch.randn(1, 16000), torch.tensor([16000]))
+    assert len(states) == model.num_layers
+    assert int(lengths[0][0]) == 50

@@ -24,13 +24,19 @@ class SmallUpstream(UpstreamBase):  # type: ignore[misc]
     """Expert of `hubert_mini` and `wav2vec2_mini`; each names its own weights file."""
 
     def __init__(
-        self, ckpt: str | Path, *, random: bool = False, seed: int = 0, **kwargs: Any
+        self,
+        ckpt: str | Path,
+        *,
+        random: bool = False,
+        seed: int = 0,
+        hooks: Any = None,
+        hook_postprocess: Any = None,
     ) -> None:
         """`ckpt` is a safetensors file of `pretraining.weights`; `random` keeps only its architecture.
 
         Raises ssft_bench.errors.MissingError when the file is absent or not the expected one.
         """
-        super().__init__(**kwargs)
+        super().__init__(hooks, hook_postprocess)
         loaded = load_weights(Path(ckpt), random=random, seed=seed)
         model: Any = loaded.model
         model.feature_grad_mult, model.encoder.layerdrop = 0.0, 0.0
