@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
 import yaml
 
 from ssft_bench.errors import UsageError
+
+_EXPONENT = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)[eE][+-]?\d+")
 
 
 def unknown(kind: str, name: str, known: Iterable[str], hint: str = "") -> UsageError:
@@ -45,10 +48,10 @@ def split_options(text: str, flag: str) -> tuple[str, dict[str, Any]]:
 
 
 def parse_scalar(text: str) -> Any:
-    """A value from the command line, read as YAML (so 1e-4 needs no dot to be a number)."""
+    """A value from the command line, read as YAML, but 1e-4 needs no dot to be a number."""
+    if _EXPONENT.fullmatch(text.strip()):
+        return float(text)
     try:
-        return float(text) if text.strip().replace(".", "").lstrip("+-")[:1].isdigit() and (
-            "e" in text.lower()
-        ) else yaml.safe_load(text)  # fmt: skip
-    except (ValueError, yaml.YAMLError):
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
         return text

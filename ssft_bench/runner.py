@@ -84,7 +84,8 @@ def run(
                         f"{folder} failed before: {old.error}. --overwrite failed tries again"
                     )
             record = ResultRecord(
-                status="running", signature=name, spec=spec, content=content, data=data.describe(),
+                status="running", signature=name, spec=spec, content=content,
+                data={**data.describe(), "labels": task.describe()},
                 args_passed=dict(args_passed or {}), events=_warnings(data), env=results.environment(),
                 code=results.code_state(), time={"started": results.now()},
             )  # fmt: skip

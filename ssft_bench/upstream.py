@@ -77,7 +77,7 @@ def load_upstream(name: str, options: dict[str, Any]) -> Upstream:
             return Upstream(name, build(**options))
     except BenchError:
         raise
-    except (OSError, ConnectionError) as error:
+    except OSError as error:  # connection errors too
         reason = f"{type(error).__name__}: {error}".split(" (Caused by")[0]
         local = name if name.endswith("_local") else f"{name}_local"
         raise MissingError(
