@@ -14,6 +14,7 @@ class Last(Interface):
     """The last hidden state, unchanged; no parameters."""
 
     name = "last"
+    usage_kind = "constant weight"
 
     def combine(self, states: list[Tensor]) -> Tensor:
         """Return the only state."""

@@ -15,6 +15,7 @@ class Layer(Interface):
     """Hidden state `index`, unchanged; no parameters. 0 is the first, -1 the last."""
 
     name = "layer"
+    usage_kind = "constant weight"
 
     def __init__(self, spec: UpstreamSpec, index: int = -1) -> None:
         """Raises UsageError when the upstream has no such hidden state."""

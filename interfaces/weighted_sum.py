@@ -9,33 +9,36 @@ from torch import Tensor, nn
 
 from ssft_bench.hidden_states import UpstreamSpec
 from ssft_bench.interface import Interface
+from ssft_bench.mixing import weighted_sum
 
 
 class WeightedSum(Interface):
     """Softmax-weighted sum of all hidden states, as SUPERB's featurizer (arXiv:2105.01051, section 3).
 
-    Weights start at 0, so the sum starts as the mean. No layer is copied or stacked: autograd keeps
-    references to the states and nothing else.
+    Weights start at 0, so the sum starts as the mean. No layer is copied or stacked, and nothing is
+    kept for the backward pass but references to the states.
     """
 
     name = "weighted_sum"
+    usage_kind = "softmax weight"
 
-    def __init__(self, spec: UpstreamSpec, normalize: bool = False) -> None:
-        """`normalize` applies a layer norm without parameters to each state first (s3prl's option)."""
-        super().__init__(spec)
-        self.require_equal_layers()
-        self.normalize = normalize
+    def __init__(
+        self, spec: UpstreamSpec, normalize: bool = False, temperature: float = 1.0
+    ) -> None:
+        """`temperature` divides the weights before the softmax (ours; 1 is SUPERB's)."""
+        super().__init__(spec, normalize)
+        self.align_layers()
+        if temperature <= 0:
+            raise ValueError(f"temperature={temperature}: must be above 0")
+        self.temperature = temperature
         self.weights = nn.Parameter(torch.zeros(spec.num_layers))
 
-    def combine(self, states: list[Tensor]) -> Tensor:
+    def mix_layers(self, states: list[Tensor], lengths: Tensor) -> Tensor:
         """Sum of softmax(weights)[l] * states[l]: [B, T, D]."""
-        weights = self.weights.softmax(0).unbind()
-        if self.normalize:
-            states = [nn.functional.layer_norm(state, state.shape[-1:]) for state in states]
-        total = weights[0] * states[0]
-        for weight, state in zip(weights[1:], states[1:], strict=True):
-            total = total + weight * state
-        return total
+        return weighted_sum(states, self._shares(), lengths)
+
+    def _shares(self) -> Tensor:
+        return (self.weights / self.temperature).softmax(0)
 
     @classmethod
     def expected_parameters(cls, spec: UpstreamSpec, **options: Any) -> int:
@@ -44,4 +47,4 @@ class WeightedSum(Interface):
 
     def layer_usage(self) -> list[float]:
         """The softmax weights."""
-        return self.weights.detach().softmax(0).tolist()
+        return self._shares().tolist()

@@ -33,16 +33,20 @@ def official(layers: int, dim: int, dtype: torch.dtype) -> Any:
     return package.HierarchicalConvInterface(config).to(dtype)
 
 
+def as_conv1d(parameter: Tensor) -> Tensor:
+    """Our [kernel, in, out] as torch.nn.Conv1d's [out, in, kernel]; biases as they are."""
+    return parameter.permute(2, 1, 0) if parameter.dim() == 3 else parameter
+
+
 def pair(layers: int, dim: int, dtype: torch.dtype) -> tuple[HConv, Any]:
-    """Ours and theirs with the same random parameters."""
+    """Ours and theirs with the same random parameters; theirs are [out, in, kernel]."""
     ours = HConv(spec(layers, dim)).to(dtype)
     randomize(ours)
     theirs = official(layers, dim, dtype)
     theirs_parameters = list(theirs.transforms.parameters())
     with torch.no_grad():
         for mine, other in zip(ours.parameters(), theirs_parameters, strict=True):
-            assert mine.shape == other.shape
-            other.copy_(mine)
+            other.copy_(as_conv1d(mine))
     return ours, theirs
 
 
@@ -68,7 +72,7 @@ def test_equals_the_authors_package(
         assert distance(one, other) < tolerance
     for mine, other in zip(ours.parameters(), theirs.transforms.parameters(), strict=True):
         assert mine.grad is not None
-        assert distance(mine.grad, other.grad) < tolerance
+        assert distance(as_conv1d(mine.grad), other.grad) < tolerance
 
 
 @pytest.mark.parametrize(("layers", "dim"), SHAPES)
@@ -90,7 +94,7 @@ def test_the_comparison_would_notice(layers: int, dim: int) -> None:
         assert distance(layer_major, wanted) > 0.1
     with torch.no_grad():
         for conv in ours.convs:
-            conv.weight.copy_(conv.weight.flip(-1))
+            conv.weight.copy_(conv.weight.flip(0))
     assert distance(ours(hidden)[0], wanted) > 0.1
 
 
@@ -134,7 +138,8 @@ def test_other_kernels_equal_a_convolution(kernel: int, stride: int) -> None:
     hidden = random_states(13, 10, 4)
     planes: Tensor = torch.stack(hidden.states, -1).flatten(0, 1)
     for conv in interface.convs:
-        planes = conv(planes).relu()
+        weight = as_conv1d(conv.weight)
+        planes = torch.conv1d(planes, weight, conv.bias, stride, kernel // 2).relu()
     wanted = planes.flatten(1).unflatten(0, hidden.states[0].shape[:2])
     assert distance(interface(hidden)[0], wanted) < 1e-12
     built = sum(p.numel() for p in interface.parameters())
@@ -154,6 +159,6 @@ def test_layer_usage() -> None:
     assert len(usage) == 13
     assert sum(usage) == pytest.approx(1)
     with torch.no_grad():  # only the tap in the middle: windows stand on layers 0, 3, 6, 9, 12
-        interface.convs[0].weight[:, :, [0, 1, 3, 4]] = 0
+        interface.convs[0].weight[[0, 1, 3, 4]] = 0
     seen = {layer for layer, share in enumerate(interface.layer_usage() or []) if share > 0}
     assert seen == {0, 3, 6, 9, 12}
