@@ -43,7 +43,8 @@ class PCAConcat(Interface):
         for layer, dim in enumerate(spec.dims):
             self.register_buffer(f"axes_{layer}", torch.eye(dim, self.components))
             self.register_buffer(f"mean_{layer}", torch.zeros(dim))
-        self.register_buffer("kept_variance", torch.zeros(layers))
+        # Told by the result; no part of the interface.
+        self.register_buffer("kept_variance", torch.zeros(layers), persistent=False)
         self.kept_variance: Tensor
 
     def fit(self, states: Iterable[list[Tensor]]) -> int:

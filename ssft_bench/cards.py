@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ssft_bench import registry
-from ssft_bench.names import unknown
+from ssft_bench.errors import UsageError
+from ssft_bench.names import split_options, unknown
 from ssft_bench.suites import SUITES
+
+SIZES = ((13, 768), (25, 768), (13, 1024), (25, 1024))
+"""Layers and width: Base and Large models, and each with the other's width."""
 
 
 def describe(name: str) -> dict[str, Any]:
     """Kind, origin, summary, options and recipe of every plug-in of that name.
 
-    Raises UsageError when no kind knows it.
+    `interface:option=value` shows an interface's sizes with those options. Raises UsageError when no
+    kind knows the name.
     """
+    name, options = split_options(name, "show")
     if ".py:" in name:
         kind = _kind(registry.load("interfaces", name))
-        return {kind: _card(registry.find(kind, name))}
+        return {kind: _card(registry.find(kind, name), options)}
     names = {kind: [p.name for p in registry.plugins(kind)] for kind in registry.KINDS}
     kinds = [kind for kind in registry.KINDS if name in names[kind]]
     if not kinds and name not in SUITES:
@@ -30,7 +37,9 @@ def describe(name: str) -> dict[str, Any]:
             raise unknown("name", name, [*ours, *SUITES, *s3prls])
         kinds = ["upstreams"]
     suite = {"suites": {"name": name, "summary": SUITES[name]}} if name in SUITES else {}
-    return suite | {kind: _card(registry.find(kind, name)) for kind in kinds}
+    if options and kinds != ["interfaces"]:
+        raise UsageError(f"show {name}: options are shown for interfaces only")
+    return suite | {kind: _card(registry.find(kind, name), options) for kind in kinds}
 
 
 def _kind(target: Any) -> str:
@@ -44,7 +53,7 @@ def _kind(target: Any) -> str:
     return own[0] if own else "upstreams"
 
 
-def _card(plugin: registry.Plugin) -> dict[str, Any]:
+def _card(plugin: registry.Plugin, options: Mapping[str, Any]) -> dict[str, Any]:
     card: dict[str, Any] = {"name": plugin.name, "origin": plugin.origin, "summary": plugin.summary}
     error = registry.broken(plugin)
     if error:
@@ -62,9 +71,33 @@ def _card(plugin: registry.Plugin) -> dict[str, Any]:
         card |= {field: getattr(target, field) for field in fields}
     else:
         card["options"] = _options(target)
+    if plugin.kind == "interfaces":
+        card["sizes"] = _sizes(target, options, f"show {plugin.name}")
     if plugin.kind == "upstreams" and plugin.origin == "built-in":
         card["model_card"] = _model_card(target)
     return card
+
+
+def _sizes(target: Any, options: Mapping[str, Any], flag: str) -> dict[str, dict[str, int]]:
+    """Parameters, other stored numbers and output width for Base and Large models' hidden states."""
+    import torch
+
+    from ssft_bench.hidden_states import UpstreamSpec
+    from ssft_bench.interface import build_interface
+
+    sizes = {}
+    for layers, dim in SIZES:
+        with torch.device("meta"):
+            spec = UpstreamSpec(f"{layers} x {dim}", (dim,) * layers, (320,) * layers)
+            built = build_interface(target, spec, options, flag)
+        trained = sum(p.numel() for p in built.parameters())
+        everything = sum(value.numel() for value in built.state_dict().values())
+        sizes[f"{layers} layers of {dim}"] = {
+            "parameters": trained,
+            "stored beside them": everything - trained,
+            "output_dim": built.output_dim,
+        }
+    return sizes
 
 
 def _options(target: Any) -> dict[str, Any]:

@@ -84,6 +84,12 @@ def run(
     data: Annotated[str | None, typer.Option(help="Folder that holds the corpus.")] = None,
     protocol: Annotated[str, typer.Option(help="frozen.")] = "frozen",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
+    control: Annotated[
+        str | None,
+        typer.Option(
+            help="matched-head: weighted_sum instead, its head enlarged by the interface's parameters."
+        ),
+    ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="key=value of the resolved run; repeatable.")
     ] = None,
@@ -109,7 +115,7 @@ def run(
     results.check_writable(out)
     resolved = spec.resolve(
         upstream=upstream, interface=interface, task=task, suite=suite, corpus=corpus, data=data,
-        protocol=protocol, seed=seed, sets=sets or [],
+        protocol=protocol, seed=seed, sets=sets or [], control=control,
     )  # fmt: skip
     from ssft_bench import runner, tables
 

@@ -53,7 +53,7 @@ class FrozenFeatures:
                 bar.advance()
 
     def states(self, utterance: Utterance) -> list[Tensor]:
-        """Used layers' states, each [T, D_l] on the CPU."""
+        """Used layers' states, each [T_l, D_l] on the CPU."""
         kept = self._kept.get(utterance.id)
         if kept is not None:
             return kept
@@ -68,9 +68,12 @@ class FrozenFeatures:
         self.seconds_of_audio += len(samples) / SAMPLE_RATE
         with torch.inference_mode():
             hidden = self.upstream([samples.to(self.device)])
-        frames = int(hidden.lengths[0])
+        used = hidden.select(self.layers)
         # A clone leaves inference mode and gives up the padded, shared memory of the upstream.
-        return [hidden.states[layer][0, :frames].float().cpu().clone() for layer in self.layers]
+        return [
+            state[0, : int(own[0])].float().cpu().clone()
+            for state, own in zip(used.states, used.layer_lengths, strict=True)
+        ]
 
     def batch(self, utterances: Sequence[Utterance], targets: Sequence[Tensor]) -> Batch:
         """Padded batch on the run's device, with the layers that are kept."""

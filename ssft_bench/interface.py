@@ -41,6 +41,9 @@ class Interface(nn.Module):
     needs_fit: ClassVar[bool] = False
     """Whether `fit` must see the training split's hidden states before training."""
 
+    built_with: Mapping[str, Any] = {}
+    """The options it was given, once `build_interface` has built it."""
+
     def __init__(self, spec: UpstreamSpec, normalize: bool = False) -> None:
         """`normalize` applies a layer norm without parameters to each state first (s3prl's option).
 
@@ -238,9 +241,10 @@ def build_interface(
         raise UsageError(f"{flag}: {text}") from error
     if not isinstance(interface, Interface):
         raise UsageError(f"{flag}: {build} is no subclass of ssft_bench.interface.Interface")
-    if spec.num_layers > 1 or interface.pools_time:
-        return interface
-    return PassThrough(spec, interface.name)
+    if spec.num_layers == 1 and not interface.pools_time:
+        interface = PassThrough(spec, interface.name)
+    interface.built_with = dict(options)
+    return interface
 
 
 def _no_autocast(device: torch.device) -> AbstractContextManager[Any]:

@@ -57,8 +57,8 @@ def _row(record: ResultRecord) -> dict[str, Any]:
         "metric": metric.name,
         "unit": metric.unit,
         "higher_is_better": metric.higher_is_better,
-        "upstream": _name(spec.upstream.name, spec.upstream.options),
-        "interface": _name(spec.interface.name, spec.interface.options),
+        "upstream": spec.upstream.label,
+        "interface": spec.interface_label,
         "protocol": spec.protocol,
         "seed": spec.seed,
         "value": round(metric.value, 4),
@@ -76,11 +76,6 @@ def _row(record: ResultRecord) -> dict[str, Any]:
         "events": len(record.events),
         "signature": record.signature,
     }
-
-
-def _name(name: str, options: dict[str, Any]) -> str:
-    text = ",".join(f"{k}={v}" for k, v in sorted(options.items()))
-    return f"{name}:{text}" if text else name
 
 
 def markdown(table: pd.DataFrame) -> str:

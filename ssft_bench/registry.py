@@ -21,7 +21,7 @@ from typing import Any
 
 from ssft_bench.errors import BenchError, UsageError
 from ssft_bench.files import sha256_file, sha256_json
-from ssft_bench.names import unknown
+from ssft_bench.names import split_options, unknown
 
 KINDS = ("upstreams", "interfaces", "tasks", "corpora")
 GROUPS = {kind: f"ssft_bench.{kind}" for kind in KINDS}
@@ -70,6 +70,38 @@ def find(kind: str, name: str) -> Plugin:
             "name the one you mean as path/to/file.py:Class"
         )
     return found[0]
+
+
+def split_joint(text: str) -> list[str]:
+    """`a+b` as its upstreams, each `name` or `name:option=value`.
+
+    A plus in an option's value (a path) joins nothing unless the name of an upstream follows it.
+    """
+    parts: list[str] = []
+    for piece in text.split("+"):
+        in_value = bool(parts) and "=" in parts[-1].rpartition(".py:")[2].partition(":")[2]
+        if in_value and not _is_upstream(piece):
+            parts[-1] += f"+{piece}"
+        else:
+            parts.append(piece)
+    return parts
+
+
+def _is_upstream(text: str) -> bool:
+    try:
+        find("upstreams", split_options(text, "--upstream")[0])
+    except UsageError:
+        return False
+    return True
+
+
+def upstream_source(name: str) -> str | None:
+    """Digest of the plug-in files of an upstream or of several, `a+b`; None when all are installed."""
+    names = [split_options(part, "--upstream")[0] for part in split_joint(name)]
+    digests = [find("upstreams", own).source_sha256() for own in names]
+    if len(digests) == 1:
+        return digests[0]
+    return sha256_json(digests) if any(digests) else None
 
 
 def load(kind: str, name: str) -> Any:

@@ -97,8 +97,11 @@ class ResultRecord(BaseModel):
 
 def run_folder(out: Path, spec: RunSpec, signature: str) -> Path:
     """`<out>/<suite>/<upstream>/<interface>/<task>/<signature>`."""
-    parts = [_slug(c.name, c.options) for c in (spec.upstream, spec.interface)]
-    return out / spec.suite / parts[0] / parts[1] / _slug(spec.task.name, {}) / signature
+    shown = spec.control.interface if spec.control else spec.interface
+    upstream, interface = (_slug(c.name, c.options) for c in (spec.upstream, shown))
+    if spec.control:
+        interface = f"{spec.control.name}-{interface}"
+    return out / spec.suite / upstream / interface / _slug(spec.task.name, {}) / signature
 
 
 def _slug(name: str, options: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,12 +14,14 @@ from lightning_fabric import Fabric
 from torch import Tensor
 
 from ssft_bench import cost, registry, results
+from ssft_bench.control import with_matched_head
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.data import RunData, prepare
 from ssft_bench.downstream import Downstream
-from ssft_bench.errors import BenchError, CheckFailed, UsageError
-from ssft_bench.features import FrozenFeatures, TrainBatches, bucket
+from ssft_bench.errors import CheckFailed, UsageError
+from ssft_bench.features import Batch, FrozenFeatures, TrainBatches, bucket
 from ssft_bench.interface import Interface
+from ssft_bench.interface_in_run import fit, interface_for, usage
 from ssft_bench.metric import Prediction
 from ssft_bench.results import MetricValue, ResultRecord
 from ssft_bench.spec import RunSpec, signature
@@ -64,11 +66,13 @@ def run(
     the record says `failed`).
     """
     results.check_writable(out)
-    task = _make_task(spec)
-    data = prepare(spec.data, task.name)
-    task.prepare(data.splits)
+    data = prepare(spec.data, registry.load("tasks", spec.task.name).name)
     upstream = load_upstream(spec.upstream.name, spec.upstream.options)
-    interface = _make_interface(spec, upstream)
+    if spec.control is not None:
+        spec = with_matched_head(spec, upstream.spec, lambda o: _make_task(spec, o, data))
+    task = _make_task(spec, spec.task.options, data)
+    seed_everything_for(spec.seed, "interface")
+    interface = interface_for(spec.interface, upstream.spec, task)
     content = _content(spec, upstream, data)
     name = signature(spec, content)
     folder = results.run_folder(out, spec, name)
@@ -149,6 +153,7 @@ class Cell:
         for split in ("train", "dev", "test"):
             self.features.warm(self.data.splits[split], f"hidden states {split}")
         extracted = time.monotonic()
+        fitted = fit(self.learner.interface, self.features, self.data.splits["train"])
         outcome = self._train()
         trained = time.monotonic()
         dev = self._predict("dev")
@@ -162,7 +167,7 @@ class Cell:
             "step": outcome.best_step,
             "value": outcome.best_value,
         }
-        record.interface_state = self._interface_state()
+        record.interface_state = {**self._interface_state(), **fitted}
         record.events += outcome.events
         record.cost |= {
             "seconds": {
@@ -213,16 +218,19 @@ class Cell:
 
     def _predict(self, split: str) -> list[Prediction]:
         """Decode a split with the parameters as they are, in batches of similar length."""
-        rows = self.data.splits[split]
-        seconds = [self.data.seconds[u.id] for u in rows]
         found: list[Prediction] = []
         self.learner.eval()
         with torch.inference_mode(), self.fabric.autocast():
-            for indices in bucket(seconds, batch_size=16, batch_seconds=160.0, generator=None):
-                chunk = [rows[i] for i in indices]
-                hypotheses = self.learner.hypotheses(self.features.batch(chunk, []))
-                found += map(self._prediction, chunk, hypotheses)
+            for batch in self._batches(split):
+                found += map(self._prediction, batch.utterances, self.learner.hypotheses(batch))
         return found
+
+    def _batches(self, split: str) -> Iterator[Batch]:
+        """A split without targets, in batches of similar length."""
+        rows = self.data.splits[split]
+        seconds = [self.data.seconds[u.id] for u in rows]
+        for indices in bucket(seconds, batch_size=16, batch_seconds=160.0, generator=None):
+            yield self.features.batch([rows[i] for i in indices], [])
 
     def _prediction(self, row: Utterance, hypothesis: str) -> Prediction:
         return Prediction(row.id, self.task.reference(row), hypothesis, row.speaker)
@@ -257,10 +265,11 @@ class Cell:
     def _interface_state(self) -> dict[str, Any]:
         interface = self.learner.interface
         return {
+            "options": dict(interface.built_with),
             "output_dim": interface.output_dim,
             "output_stride": interface.output_stride,
             "layers_used": list(interface.layers_used()),
-            "layer_usage": interface.layer_usage(),
+            **usage(interface, self._batches("dev")),
         }
 
     def _static_cost(self) -> dict[str, Any]:
@@ -283,24 +292,11 @@ class Cell:
         }
 
 
-def _make_task(spec: RunSpec) -> Task:
+def _make_task(spec: RunSpec, options: Mapping[str, Any], data: RunData) -> Task:
     task_class: type[Task] = registry.load("tasks", spec.task.name)
-    corpus_class = registry.load("corpora", spec.data.corpus)
-    return task_class(task_class.Options.model_validate(spec.task.options), corpus_class.phone_set)
-
-
-def _make_interface(spec: RunSpec, upstream: Upstream) -> Interface:
-    """Build it for this upstream with the run's seed; a wrong option is a UsageError."""
-    build = registry.load("interfaces", spec.interface.name)
-    seed_everything_for(spec.seed, "interface")
-    try:
-        interface: Interface = build(upstream.spec, **spec.interface.options)
-    except BenchError:
-        raise
-    except (TypeError, ValueError) as error:
-        text = str(error).replace(f"{getattr(build, '__name__', '')}.__init__() ", "")
-        raise UsageError(f"--interface {spec.interface.name}: {text}") from error
-    return interface
+    task = task_class(task_class.Options.model_validate(options), data.corpus.phone_set)
+    task.prepare(data.splits)
+    return task
 
 
 def _warnings(data: RunData) -> list[dict[str, Any]]:
@@ -308,14 +304,11 @@ def _warnings(data: RunData) -> list[dict[str, Any]]:
 
 
 def _content(spec: RunSpec, upstream: Upstream, data: RunData) -> dict[str, str | None]:
-    plugins = {
-        kind: registry.find(kind + "s", choice.name).source_sha256()
-        for kind, choice in (("upstream", spec.upstream), ("interface", spec.interface))
-    }
+    interface = (spec.control or spec).interface.name
     return {
         "upstream_weights": weights_sha256(upstream),
         "corpus": data.sha256,
-        "upstream_source": plugins["upstream"],
-        "interface_source": plugins["interface"],
+        "upstream_source": registry.upstream_source(spec.upstream.name),
+        "interface_source": registry.find("interfaces", interface).source_sha256(),
         "task_source": registry.find("tasks", spec.task.name).source_sha256(),
     }

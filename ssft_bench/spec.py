@@ -31,6 +31,23 @@ class Choice(_Strict):
     options: dict[str, Any] = {}
     """Keyword arguments of the plug-in; for a task, its recipe's options."""
 
+    @property
+    def label(self) -> str:
+        """As it is written on the command line, options in alphabetical order."""
+        text = ",".join(f"{k}={v}" for k, v in sorted(self.options.items()))
+        return f"{self.name}:{text}" if text else self.name
+
+
+class Control(_Strict):
+    """A run that spends what an interface costs elsewhere."""
+
+    name: Literal["matched-head"]
+    """matched-head: weighted sum, with the head enlarged by the interface's parameters."""
+    interface: Choice
+    """The interface it is a control for."""
+    parameters: int | None = None
+    """That interface's parameters; known when the upstream is."""
+
 
 class DataSpec(_Strict):
     """What is trained and scored on."""
@@ -83,6 +100,15 @@ class RunSpec(_Strict):
     """How the best step is picked."""
     seed: int = Field(default=1, ge=0)
     """Seed of everything random in the run."""
+    control: Control | None = None
+    """A fairness control; `interface` and the head's sizes are then the control's own."""
+
+    @property
+    def interface_label(self) -> str:
+        """The interface as tables show it."""
+        if self.control is None:
+            return self.interface.label
+        return f"{self.interface.label}, head matched to {self.control.interface.label}"
 
 
 NOT_IN_SIGNATURE = ("suite", "data.root", "data.memory_gib", "train.log_every", "train.save_every")
@@ -100,6 +126,7 @@ def resolve(
     protocol: str = "frozen",
     seed: int = 1,
     sets: Sequence[str] = (),
+    control: str | None = None,
 ) -> RunSpec:
     """Fill in a suite's recipe for a task and apply `--set key=value` on top.
 
@@ -107,10 +134,10 @@ def resolve(
     """
     if suite not in SUITES:
         raise unknown("suite", suite, SUITES)
-    names = {}
-    for kind, text in (("upstream", upstream), ("interface", interface), ("task", task)):
+    names = {"upstream": _upstream(upstream)}
+    for kind, text in (("interface", interface), ("task", task)):
         name, options = split_options(text, f"--{kind}")
-        registry.load("tasks" if kind == "task" else f"{kind}s", name)
+        registry.load(f"{kind}s", name)
         names[kind] = {"name": name, "options": options}
     task_class = registry.load("tasks", str(names["task"]["name"]))
     recipe = _recipe(task_class, suite, corpus)
@@ -127,16 +154,30 @@ def resolve(
         "selection": {"metric": task_class.primary().name},
         "seed": seed,
     }
-    options = {**recipe.get("options", {}), **names["task"]["options"]}  # type: ignore[dict-item]
+    if control is not None:
+        values["control"] = {"name": control, "interface": names["interface"]}
+        values["interface"] = {"name": "weighted_sum"}
+    options = {**recipe.get("options", {}), **names["task"]["options"]}
     values["task"] = {"name": names["task"]["name"], "options": _task_options(task_class, options)}
     values = apply_sets(_validated(values).model_dump(mode="json"), sets)
     values["task"]["options"] = _task_options(task_class, values["task"]["options"])
     return _validated(values)
 
 
+def _upstream(text: str) -> dict[str, Any]:
+    """Name and options of `--upstream`; several, `a+b`, keep their options in the name."""
+    joint = [split_options(part, "--upstream") for part in registry.split_joint(text)]
+    for name, _ in joint:
+        registry.load("upstreams", name)
+    name, options = joint[0] if len(joint) == 1 else (text, {})
+    return {"name": name, "options": options}
+
+
 def signature(spec: RunSpec, content: Mapping[str, str | None]) -> str:
     """Hash of the resolved specification and of the bytes it names (weights, recordings, plug-in files)."""
     values = spec.model_dump(mode="json")
+    if values["control"] is None:
+        values.pop("control")  # a run without one is the run it was before there were controls
     for key in NOT_IN_SIGNATURE:
         *path, last = key.split(".")
         place = values

@@ -25,7 +25,8 @@ def print_run(folder: Path, record: ResultRecord, stored: bool) -> None:
     """Scores of one run, what they were measured on, and where the record is."""
     spec, data = record.spec, record.data
     kind = f", {SYNTHETIC}" if data["synthetic"] else ""
-    table = Table(title=f"{spec.upstream.name} | {spec.interface.name} | {spec.task.name}")
+    title = f"{spec.upstream.label} | {spec.interface_label} | {spec.task.name}"
+    table = Table(title=title)
     for column in ("metric", "split", "value [95% CI]", "unit", "better", "utterances"):
         table.add_column(column, justify="right" if column == "value [95% CI]" else "left")
     for m in record.metrics:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -29,6 +29,10 @@ class Task(ABC):
 
     name: ClassVar[str]
     """The name on the command line."""
+    reads: ClassVar[Literal["frames", "utterances"]] = "frames"
+    """What the head needs: a vector per frame, or one per utterance will do."""
+    size_options: ClassVar[tuple[str, ...]] = ()
+    """Options that make the head larger, the one that moves most first (for --control matched-head)."""
     protocols: ClassVar[tuple[str, ...]] = ("frozen",)
     """Protocols it supports."""
     metrics: ClassVar[tuple[Metric, ...]]

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ssft_bench import registry
 from ssft_bench.errors import BenchError, MissingError, UsageError
 from ssft_bench.hidden_states import HiddenStates, UpstreamSpec
+from ssft_bench.names import split_options
 
 SAMPLE_RATE = 16_000
 LENGTH_TOLERANCE = 5
@@ -39,20 +40,50 @@ class Upstream(nn.Module):
     def forward(self, waveforms: Sequence[Tensor]) -> HiddenStates:
         """Hidden states of a batch of waveforms, each [samples] at 16 kHz.
 
-        An utterance has round(samples / stride) frames, as SUPERB cuts them; an upstream that gives
-        more than five fewer raises UsageError.
+        An utterance has round(samples / stride) frames, as SUPERB cuts them, in the layers of each
+        stride; an upstream that gives more than five fewer raises UsageError.
         """
         states = _states(self.expert(list(waveforms)))
-        wanted = [max(1, round(len(w) / self.spec.strides[-1])) for w in waveforms]
-        frames = min(s.shape[1] for s in states)
+        lengths = {stride: self._lengths(waveforms, states, stride) for stride in self.spec.strides}
+        each = [lengths[stride] for stride in self.spec.strides]
+        cut = [s[:, : int(own.max())] for s, own in zip(states, each, strict=True)]
+        return HiddenStates(cut, each)
+
+    def _lengths(
+        self, waveforms: Sequence[Tensor], states: Sequence[Tensor], stride: int
+    ) -> Tensor:
+        """Frames [B] of the layers with this stride."""
+        wanted = [max(1, round(len(w) / stride)) for w in waveforms]
+        alike = zip(states, self.spec.strides, strict=True)
+        frames = min(s.shape[1] for s, own in alike if own == stride)
         if max(wanted) - frames > LENGTH_TOLERANCE:
             raise UsageError(
                 f"upstream {self.spec.name}: {frames} frames for {max(wanted)} expected from its "
-                f"declared stride of {self.spec.strides[-1]} samples; mend get_downsample_rates"
+                f"declared stride of {stride} samples; mend get_downsample_rates"
             )
-        lengths = torch.tensor([min(w, frames) for w in wanted])
-        longest = int(lengths.max())
-        return HiddenStates([s[:, :longest] for s in states], lengths.to(states[0].device))
+        return torch.tensor([min(w, frames) for w in wanted]).to(states[0].device)
+
+
+class JointUpstream(Upstream):
+    """Several upstreams side by side (`a+b`): the layers of all, in their order."""
+
+    def __init__(self, name: str, upstreams: Sequence[Upstream]) -> None:
+        """`upstreams` keep their own strides and widths; interfaces align them."""
+        nn.Module.__init__(self)
+        self.upstreams = nn.ModuleList(upstreams)
+        specs = [upstream.spec for upstream in upstreams]
+        self.spec = UpstreamSpec(
+            name,
+            tuple(dim for spec in specs for dim in spec.dims),
+            tuple(stride for spec in specs for stride in spec.strides),
+            tuple(spec.num_layers for spec in specs),
+        )
+
+    def forward(self, waveforms: Sequence[Tensor]) -> HiddenStates:
+        """Hidden states of all upstreams for the same waveforms; each layer has its own lengths."""
+        found: list[HiddenStates] = [upstream(waveforms) for upstream in self.upstreams]
+        states = [state for hidden in found for state in hidden.states]
+        return HiddenStates(states, [own for hidden in found for own in hidden.layer_lengths])
 
 
 def _states(output: dict[str, Any]) -> list[Tensor]:
@@ -63,10 +94,15 @@ def _states(output: dict[str, Any]) -> list[Tensor]:
 
 
 def load_upstream(name: str, options: dict[str, Any]) -> Upstream:
-    """Build the upstream of that name (ours, a plug-in's, s3prl's or `file.py:Class`).
+    """Build the upstream of that name (ours, a plug-in's, s3prl's or `file.py:Class`), or several
+    named `a+b`, each with its options after a colon.
 
     Raises UsageError for an option it does not take, MissingError when its weights cannot be had.
     """
+    joint = registry.split_joint(name)
+    if len(joint) > 1:
+        parts = [split_options(part, "--upstream") for part in joint]
+        return JointUpstream(name, [load_upstream(*part) for part in parts])
     build = registry.load("upstreams", name)
     _check_options(name, build, options)
     _check_checkpoint(name, options)

@@ -51,6 +51,7 @@ class ASR(Task):
     """Letters with `|` for the gap between words; blank is `<s>`, targets end in `| </s>`."""
 
     name = "asr"
+    size_options = ("hidden_dim", "project_dim")
     metrics: ClassVar[tuple[Metric, ...]] = (
         error_rate_metric("wer", primary=True),
         error_rate_metric("cer", primary=False, characters=True),

@@ -50,6 +50,7 @@ class PR(Task):
     """Phones of the corpus' phone set; blank is `<pad>`, targets end in `<eos>`."""
 
     name = "pr"
+    size_options = ("project_dim",)
     metrics: ClassVar[tuple[Metric, ...]] = (error_rate_metric("per", primary=True),)
     Options = PROptions
     options: PROptions
