@@ -18,7 +18,9 @@ HUB = "s3prl.hub"
 
 def _lazy(name: str, load: Callable[[], Any]) -> Callable[..., Any]:
     def build(*args: Any, **kwargs: Any) -> Any:
-        return load()(*args, **kwargs)
+        # s3prl's runner hands every upstream these two, set or not.
+        unset = [k for k in ("ckpt", "model_config") if k in kwargs and kwargs[k] is None]
+        return load()(*args, **{k: v for k, v in kwargs.items() if k not in unset})
 
     build.__name__ = name
     build.ssft_bench_plugin = True  # type: ignore[attr-defined]  # tells ours from s3prl's own
