@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import accumulate
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ssft_bench.hidden_states import UpstreamSpec
 from ssft_bench.interface import Interface
 from ssft_bench.interfaces.hconv import HConv, fused_positions, make_convs, plan
-from ssft_bench.mixing import LayerConv, layer_convs
+from ssft_bench.mixing import LayerConv, layer_convs, weighted_sum
 
 
 class CHConv(Interface):
@@ -46,7 +47,9 @@ class CHConv(Interface):
     def mix_layers(self, states: list[Tensor], lengths: Tensor) -> Tensor:
         """Features [B, T, C_n * L_n]."""
         convs = [conv for conv in (self.projection, *self.convs) if isinstance(conv, LayerConv)]
-        return layer_convs(states, lengths, convs, self.sources) if convs else states[0]
+        if not convs:
+            return weighted_sum(states, torch.ones(1, dtype=torch.float64), lengths)
+        return layer_convs(states, lengths, convs, self.sources)
 
     @classmethod
     def expected_parameters(cls, spec: UpstreamSpec, **options: Any) -> int:

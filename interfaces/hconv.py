@@ -5,12 +5,13 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ssft_bench.errors import UsageError
 from ssft_bench.hidden_states import UpstreamSpec
 from ssft_bench.interface import Interface
-from ssft_bench.mixing import LayerConv, Source, layer_convs, layer_positions
+from ssft_bench.mixing import LayerConv, Source, layer_convs, layer_positions, weighted_sum
 
 
 class HConv(Interface):
@@ -44,8 +45,10 @@ class HConv(Interface):
 
     def mix_layers(self, states: list[Tensor], lengths: Tensor) -> Tensor:
         """Features [B, T, C_n * L_n]."""
-        if not self.convs:
-            return states[0]
+        if (
+            not self.convs
+        ):  # one position: the only layer, or the sum of several upstreams' only ones
+            return weighted_sum(states, torch.ones(len(states), dtype=torch.float64), lengths)
         convs = [conv for conv in self.convs if isinstance(conv, LayerConv)]
         return layer_convs(states, lengths, convs, self.sources)
 

@@ -25,8 +25,8 @@ class Mean(Interface):
 
     def mix_layers(self, states: list[Tensor], lengths: Tensor) -> Tensor:
         """Sum of states[l] / L: [B, T, D]."""
-        equal = torch.full((len(states),), 1 / len(states), device=states[0].device)
-        return weighted_sum(states, equal.double(), lengths)
+        equal = torch.full((len(states),), 1 / len(states), dtype=torch.float64)
+        return weighted_sum(states, equal, lengths)
 
     @classmethod
     def expected_parameters(cls, spec: UpstreamSpec, **options: Any) -> int:

@@ -19,12 +19,13 @@ class MHFA(Interface):
     vector per utterance. Unlike in the authors' code, padded frames get no attention.
 
     With `window` (ours) each frame pools over that many frames around it instead of over all: features
-    for tasks that need a vector per frame. Such a task sets it to 25, half a second, unless you do.
+    for tasks that need a vector per frame. Such a task sets window=25, half a second, and heads=8 (64 for
+    every frame would be 8,192 numbers), unless you do.
     """
 
     name = "mhfa"
     usage_kind = "softmax weight, mean of keys and values"
-    frame_options = {"window": 25}  # noqa: RUF012
+    frame_options = {"window": 25, "heads": 8}  # noqa: RUF012
 
     def __init__(
         self, spec: UpstreamSpec, compression: int = 128, heads: int = 64, output: int = 256,

@@ -98,6 +98,8 @@ class _Moments:
 
     def add(self, state: Tensor) -> None:
         """Frames [n, D]."""
+        if not len(state):
+            return
         x = state.to(self.squares)
         if self.shift is None:  # sums around a typical frame: around 0, squares would lose digits
             self.shift = x.mean(0)

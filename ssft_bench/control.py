@@ -39,18 +39,19 @@ def with_matched_head(spec: RunSpec, upstream: UpstreamSpec, build_task: BuildTa
         named = interface_for(control.interface, upstream, task)
         plain = interface_for(spec.interface, upstream, task)
     wanted = cost.parameters(named)["total"]
-    if wanted <= cost.parameters(plain)["total"]:
-        raise UsageError(
-            f"--control matched-head: interface {control.interface.label} has {wanted} parameters, no "
-            "more than weighted_sum: there is nothing to match"
-        )
 
     def count(options: Mapping[str, Any], interface: Interface) -> int:
         with torch.device("meta"):
             head = build_task(options).head(interface.output_dim, interface.output_stride)
         return cost.parameters(head)["total"] + cost.parameters(interface)["total"]
 
-    target = count(spec.task.options, named)
+    target, base = count(spec.task.options, named), count(spec.task.options, plain)
+    if wanted <= cost.parameters(plain)["total"] or target <= base:
+        raise UsageError(
+            f"--control matched-head: interface {control.interface.label} has {wanted:,} parameters, "
+            f"{target:,} with its head; weighted_sum with that head has {base:,}: there is nothing to "
+            "match"
+        )
     if not task.size_options:
         raise UsageError(f"--control matched-head: task {spec.task.name} names no size_options")
     options = enlarged(spec.task.options, task.size_options, target, lambda o: count(o, plain))

@@ -86,8 +86,9 @@ class Interface(nn.Module):
         """
         if self.framewise:
             parameters = [p for p in self.parameters() if p.requires_grad]
+            draws = self.draws and self.training
             return framewise(
-                self.combine, states, lengths, self.output_dim, parameters, draws=self.draws
+                self.combine, states, lengths, self.output_dim, parameters, draws=draws
             )
         low = states[0].dtype in (torch.bfloat16, torch.float16)
         features = self.combine([state.float() for state in states] if low else states)

@@ -63,9 +63,9 @@ def test_groups_and_pooling(state: Callable[[str], dict[str, Any]]) -> None:
         "group 0": pytest.approx([1, 0]), "group 1": pytest.approx([0, 1])
     }  # fmt: skip
     pooled = state("mhfa")
-    assert pooled["options"] == {"window": 25}
+    assert pooled["options"] == {"window": 25, "heads": 8}
     assert set(pooled["usage_details"]) == {"keys", "values"}
-    assert state("mhfa:window=3")["options"] == {"window": 3}
+    assert state("mhfa:heads=2")["options"] == {"window": 25, "heads": 2}
 
 
 @pytest.mark.parametrize("seed", [1, 2])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -97,3 +99,21 @@ def product_type(dtype: torch.dtype, device: torch.device) -> torch.dtype:
     fp16 only where there are matrix units for it: on a CPU it is slower than fp32.
     """
     return sum_type(dtype) if dtype == torch.float16 and device.type == "cpu" else dtype
+
+
+def first_derivative_only(backward: Callable[..., Any]) -> Callable[..., Any]:
+    """Decorate an autograd function's backward: a derivative of it is refused, not silently zero.
+
+    Backward runs with gradients enabled exactly where somebody asked for create_graph=True.
+    """
+
+    @functools.wraps(backward)
+    def once(ctx: Any, grad: Tensor) -> Any:
+        if torch.is_grad_enabled():
+            raise RuntimeError(
+                "the kernels of ssft_bench.mixing have no second derivative: create_graph=True is "
+                "not supported through an interface"
+            )
+        return backward(ctx, grad)
+
+    return once

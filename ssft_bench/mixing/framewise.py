@@ -8,9 +8,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from ssft_bench.mixing.frames import Block, block_frames, blocks, sum_type
+from ssft_bench.mixing.frames import Block, block_frames, blocks, first_derivative_only, sum_type
 
 CPU_FRAMES = 512
 """Frames per block: bounds what a function may keep while it is differentiated."""
@@ -64,7 +63,7 @@ class _Framewise(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         tensors = ctx.saved_tensors
         states, needs = tensors[: ctx.count], ctx.needs_input_grad[6:]

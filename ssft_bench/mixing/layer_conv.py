@@ -8,9 +8,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from ssft_bench.mixing.frames import Block, block_frames, blocks, product_type, sum_type
+from ssft_bench.mixing.frames import (
+    Block,
+    block_frames,
+    blocks,
+    first_derivative_only,
+    product_type,
+    sum_type,
+)
 
 CPU_FRAMES = 512
 """Frames per matrix product: enough to fill it, few enough to stay out of main memory."""
@@ -126,9 +132,21 @@ def layer_convs(
     if sources is None:
         sources = [[Source(place)] for place in range(len(states))]
     plan = _Plan(tuple(convs), tuple(map(tuple, sources)))
+    _check_filled(plan, states)
     parameters = [p for conv in convs for p in (conv.weight, conv.bias)]
     out: Tensor = _LayerConvs.apply(plan, lengths, *parameters, *states)
     return out
+
+
+def _check_filled(plan: _Plan, states: Sequence[Tensor]) -> None:
+    """Raise ValueError unless every channel of every input position is made of some state."""
+    positions, width = plan.convs[0].positions[0], plan.convs[0].channels[0]
+    if len(plan.sources) != positions:
+        raise ValueError(f"layer_convs: {len(plan.sources)} sources for {positions} positions")
+    for place, sources in enumerate(plan.sources):
+        filled = {s.column: states[s.state].shape[-1] for s in sources}
+        if sum(filled.values()) != width:
+            raise ValueError(f"layer_convs: position {place} has {filled}, not {width} channels")
 
 
 class _LayerConvs(torch.autograd.Function):
@@ -151,7 +169,7 @@ class _LayerConvs(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         plan: _Plan = ctx.plan
         out, *saved = ctx.saved_tensors
@@ -173,7 +191,7 @@ class _LayerConvs(torch.autograd.Function):
                 conv = plan.convs[place]
                 if conv.relu:
                     g = torch.ops.aten.threshold_backward(g, outputs[place], 0)
-                by_bias[place] += g.sum((0, 1))
+                by_bias[place] += g.sum((0, 1), dtype=by_bias[place].dtype)
                 need = place > 0 or any(needs)
                 g = conv.back(g, inputs[place], work.weights[place], sums[place], need)
             if any(needs):

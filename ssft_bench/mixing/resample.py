@@ -26,9 +26,9 @@ def resample(state: Tensor, lengths: Tensor, ratio: float, wanted: Tensor, frame
     high = torch.minimum(low + 1, last)
     share = (place - low).to(torch.promote_types(state.dtype, torch.float32)).unsqueeze(-1)
     rows = torch.arange(state.shape[0], device=state.device).unsqueeze(1)
-    return torch.lerp(
-        state[rows, low].to(share.dtype), state[rows, high].to(share.dtype), share
-    ).to(state.dtype)
+    mixed = torch.lerp(state[rows, low].to(share.dtype), state[rows, high].to(share.dtype), share)
+    silent = (lengths.to(state.device) == 0).view(-1, 1, 1)  # no real frame to hold
+    return mixed.masked_fill(silent, 0.0).to(state.dtype)
 
 
 def layer_positions(layers: int, count: int) -> list[list[tuple[int, float]]]:

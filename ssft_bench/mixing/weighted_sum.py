@@ -7,9 +7,14 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from ssft_bench.mixing.frames import Piece, block_frames, sum_type, zero_padding
+from ssft_bench.mixing.frames import (
+    Piece,
+    block_frames,
+    first_derivative_only,
+    sum_type,
+    zero_padding,
+)
 
 CPU_FRAMES = 256
 """Frames whose running sum stays in a core's cache while the layers pass by."""
@@ -49,7 +54,7 @@ class _WeightedSum(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
+    @first_derivative_only
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         weights, *states = ctx.saved_tensors
         need_weights, need_states = ctx.needs_input_grad[0], ctx.needs_input_grad[2:]

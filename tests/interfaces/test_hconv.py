@@ -1,4 +1,4 @@
-"""hconv against the authors' package (ssl-interface 0.1.0)."""
+"""hconv against the authors' package (ssl-interface 0.1.0) and against conv1d."""
 
 from __future__ import annotations
 
@@ -9,8 +9,22 @@ import torch
 from torch import Tensor
 
 from ssft_bench.errors import UsageError
-from ssft_bench.hidden_states import HiddenStates
+from ssft_bench.hidden_states import HiddenStates, UpstreamSpec
 from ssft_bench.interfaces.hconv import HConv
+from tests.mixing.padded import (
+    LENGTHS,
+    Parameters,
+    Reference,
+    against,
+    built,
+    check,
+    one_thread,
+    padded,
+    precisions,
+    relative,
+    runs,
+)
+from tests.mixing.references import convolved, resampled, stretched
 from tests.states import SEEDS, distance, gradients, random_states, randomize, require_grad, spec
 
 SHAPES = [(13, 96), (25, 96), (25, 128), (7, 64), (9, 64)]
@@ -50,6 +64,25 @@ def pair(layers: int, dim: int, dtype: torch.dtype) -> tuple[HConv, Any]:
     return ours, theirs
 
 
+def decided(theirs: Any, hidden: HiddenStates) -> Tensor:
+    """Frames [B, T, 1] where no ReLU has its input within 1e-5 of 0.
+
+    Elsewhere two right answers may take different sides, and their gradients have nothing in common.
+    """
+    least: list[Tensor] = []
+    hooks = [
+        conv.register_forward_hook(lambda _, __, y: least.append(y.detach().abs().amin((1, 2))))
+        for conv in theirs.transforms
+        if isinstance(conv, torch.nn.Conv1d)
+    ]
+    theirs(hidden.stack().detach())
+    for hook in hooks:
+        hook.remove()
+    frames = torch.stack(least).amin(0) > 1e-5
+    assert frames.any()
+    return frames.view(*hidden.states[0].shape[:2], 1)
+
+
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize(("layers", "dim"), SHAPES)
 @pytest.mark.parametrize(
@@ -65,7 +98,7 @@ def test_equals_the_authors_package(
     wanted = theirs(theirs_in.stack())
     assert got.shape[-1] == ours.output_dim == theirs.output_dim
     assert distance(got, wanted) < tolerance
-    direction = torch.randn_like(wanted) / wanted.numel() ** 0.5
+    direction = torch.randn_like(wanted) / wanted.numel() ** 0.5 * decided(theirs, ours_in)
     (got * direction).sum().backward()
     (wanted * direction).sum().backward()
     for one, other in zip(gradients(ours_in), gradients(theirs_in), strict=True):
@@ -73,6 +106,31 @@ def test_equals_the_authors_package(
     for mine, other in zip(ours.parameters(), theirs.transforms.parameters(), strict=True):
         assert mine.grad is not None
         assert distance(as_conv1d(mine.grad), other.grad) < tolerance
+
+
+@pytest.mark.parametrize("seed", SEEDS[:2])
+@pytest.mark.parametrize(("layers", "dim"), [(13, 768), (25, 1024)])
+@one_thread()
+def test_equals_the_authors_package_at_full_size(layers: int, dim: int, seed: int) -> None:
+    """In fp32, relative to the largest value; a Base and a Large model."""
+    whole = random_states(layers, dim, seed, torch.float32)
+    few = HiddenStates([s[:, :4] for s in whole.states], whole.lengths.clamp_max(4))
+    ours_in = require_grad(few)
+    theirs_in = require_grad(few)
+    ours, theirs = pair(layers, dim, torch.float32)
+    with torch.no_grad():  # else the biases would drown what comes from so many channels
+        for parameter in (*ours.parameters(), *theirs.parameters()):
+            parameter *= (dim / 5) ** 0.5 if parameter.dim() == 3 else 1.0
+    got, wanted = ours(ours_in)[0], theirs(theirs_in.stack())
+    assert relative(got, wanted) < 1e-5
+    direction = torch.randn_like(wanted) * decided(theirs, ours_in)
+    got.backward(direction)
+    wanted.backward(direction)
+    for one, other in zip(gradients(ours_in), gradients(theirs_in), strict=True):
+        assert relative(one, other) < 1e-5
+    for mine, other in zip(ours.parameters(), theirs.transforms.parameters(), strict=True):
+        assert relative(as_conv1d(mine.grad), other.grad) < 1e-5
+    assert relative(theirs(few.stack().flip(0)), wanted) > 0.1
 
 
 @pytest.mark.parametrize(("layers", "dim"), SHAPES)
@@ -162,3 +220,85 @@ def test_layer_usage() -> None:
         interface.convs[0].weight[[0, 1, 3, 4]] = 0
     seen = {layer for layer, share in enumerate(interface.layer_usage() or []) if share > 0}
     assert seen == {0, 3, 6, 9, 12}
+
+
+def single(p: Parameters, states: list[Tensor]) -> Tensor:
+    return convolved(p, torch.stack(states, -1))
+
+
+@pytest.mark.parametrize(("layers", "dim"), [(2, 6), (7, 12), (13, 24), (25, 10)])
+@runs
+@precisions
+def test_padded_batches_equal_conv1d(
+    layers: int, dim: int, dtype: torch.dtype, tolerance: float, seed: int, block: int
+) -> None:
+    assert max(check(HConv, single, (layers, dim), seed, dtype, block).values()) < tolerance
+
+
+JOINT = {
+    "alike": (UpstreamSpec("a+b", (12,) * 12, (320,) * 12, (7, 5)), [LENGTHS]),
+    "widths": (UpstreamSpec("a+b", (6,) * 5 + (12,) * 7, (320,) * 12, (5, 7)), [LENGTHS]),
+    "strides": (
+        UpstreamSpec("a+b", (12,) * 12, (640,) * 7 + (320,) * 5, (7, 5)),
+        [(2, 5, 1, 3)] * 7 + [LENGTHS] * 5,
+    ),
+    "frames": (
+        UpstreamSpec("a+b", (12,) * 12, (320,) * 12, (7, 5)),
+        [LENGTHS] * 7 + [tuple(n + 1 for n in LENGTHS)] * 5,
+    ),
+}
+"""Upstreams side by side, and lengths in frames: for all layers, or for each."""
+joints = pytest.mark.parametrize("case", JOINT)
+
+
+def added(like: UpstreamSpec, flip: bool = False, only: int | None = None) -> Reference:
+    """Widths, then frame rates, then numbers of layers are made alike; then the sum of the parts."""
+
+    def plain(p: Parameters, states: list[Tensor]) -> Tensor:
+        finest = min(like.strides)
+        last = max(i for i, stride in enumerate(like.strides) if stride == finest)
+        even = []
+        for layer, (state, stride) in enumerate(zip(states, like.strides, strict=True)):
+            if f"projections.{layer}.weight" in p:
+                weight, bias = p[f"projections.{layer}.weight"], p[f"projections.{layer}.bias"]
+                state = torch.nn.functional.linear(state, weight, bias)
+            even.append(resampled(state, stride / finest, len(states[last])))
+        groups, start = [], 0
+        for layers in like.parts:
+            groups.append(stretched(even[start : start + layers], max(like.parts)))
+            start += layers
+        total = torch.stack(groups).sum(0) if only is None else groups[only] + 0 * sum(groups)
+        return convolved(p, total.flip(-1) if flip else total)
+
+    return plain
+
+
+@joints
+@runs
+@precisions
+def test_joint_upstreams_are_added(
+    case: str, dtype: torch.dtype, tolerance: float, seed: int, block: int
+) -> None:
+    like, lengths = JOINT[case]
+    hidden = padded(like, seed, dtype, lengths)
+    errors = against(built(HConv, like, dtype), added(like), hidden, block)
+    assert max(errors.values()) < tolerance
+
+
+@joints
+def test_the_comparison_of_joint_upstreams_would_notice(case: str) -> None:
+    like, lengths = JOINT[case]
+    hidden = padded(like, 1, lengths=lengths)
+    interface = built(HConv, like, torch.float64)
+    for reference in (added(like, only=0), added(like, only=1), added(like, flip=True)):
+        assert against(interface, reference, hidden)["features"] > 0.01
+
+
+def test_joint_upstreams_of_one_layer_each_are_added() -> None:
+    """As `--upstream fbank+fbank`: there is nothing to convolve."""
+    like = UpstreamSpec("a+b", (12, 12), (320, 320), (1, 1))
+    hidden = padded(like, 1)
+    features, _ = HConv(like).double()(hidden)
+    real = hidden.valid()
+    assert relative(features[real], hidden.states[0][real] + hidden.states[1][real]) < 1e-12
+    assert not features[~real].any()

@@ -1,4 +1,4 @@
-"""weighted_sum against both featurizers of s3prl."""
+"""weighted_sum against both featurizers of s3prl, the authors' package and plain PyTorch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,21 @@ from s3prl.upstream.interfaces import Featurizer as RunnerFeaturizer
 from s3prl.upstream.interfaces import UpstreamBase
 from torch import Tensor
 
-from ssft_bench.hidden_states import HiddenStates
+from ssft_bench.hidden_states import HiddenStates, UpstreamSpec
+from ssft_bench.interfaces.mean import Mean
 from ssft_bench.interfaces.weighted_sum import WeightedSum
+from tests.mixing.padded import (
+    LENGTHS,
+    Parameters,
+    against,
+    built,
+    check,
+    padded,
+    precisions,
+    runs,
+    shapes,
+)
+from tests.mixing.references import mixed, resampled
 from tests.states import SEEDS, distance, gradients, random_states, randomize, require_grad, spec
 
 
@@ -78,16 +91,94 @@ def test_equals_s3prls_runner_featurizer(seed: int) -> None:
         assert distance(features[row, : got_lengths[row]], expected) < 1e-6
 
 
-def test_equals_the_authors_package() -> None:
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize(("layers", "dim"), [(2, 5), (13, 96), (25, 128), (13, 768), (25, 1024)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 5e-6)], ids=["fp64", "fp32"]
+)
+def test_equals_the_authors_package(
+    layers: int, dim: int, dtype: torch.dtype, tolerance: float, seed: int
+) -> None:
     package = pytest.importorskip("SSL_Interface.interfaces")
     configs = pytest.importorskip("SSL_Interface.configs")
-    hidden = random_states(13, 24, 5)
-    ours = WeightedSum(spec(13, 24)).double()
+    ours_in = require_grad(random_states(layers, dim, seed, dtype))
+    theirs_in = require_grad(ours_in)
+    ours = WeightedSum(spec(layers, dim)).to(dtype)
     randomize(ours)
-    config = configs.WeightedSumInterfaceConfig(upstream_layer_num=13, upstream_feat_dim=24)
-    theirs = package.WeightSumInterface(config).double()
-    theirs.weighte_sum_weights.data.copy_(ours.weights)
-    assert distance(ours(hidden)[0], theirs(hidden.stack())) < 1e-12
+    config = configs.WeightedSumInterfaceConfig(upstream_layer_num=layers, upstream_feat_dim=dim)
+    theirs = package.WeightSumInterface(config).to(dtype)
+    weights = theirs.weighte_sum_weights
+    weights.data.copy_(ours.weights)
+    got, wanted = ours(ours_in)[0], theirs(theirs_in.stack())
+    assert distance(got, wanted) < tolerance
+    direction = torch.randn_like(wanted) / wanted.numel() ** 0.5
+    got.backward(direction)
+    wanted.backward(direction)
+    assert distance(ours.weights.grad, weights.grad) < tolerance
+    for one, other in zip(gradients(ours_in), gradients(theirs_in), strict=True):
+        assert distance(one, other) < tolerance
+    assert distance(theirs(theirs_in.stack().flip(0)), wanted) > 0.1
+    weights.data[-1] = -100.0  # without the last layer
+    assert distance(theirs(theirs_in.stack()), wanted) > 1e-3
+
+
+def plain(p: Parameters, states: list[Tensor]) -> Tensor:
+    return mixed(states, p["weights"].exp() / p["weights"].exp().sum())
+
+
+@shapes
+@runs
+@precisions
+def test_padded_batches_equal_plain_pytorch(
+    layers: int, dim: int, dtype: torch.dtype, tolerance: float, seed: int, block: int
+) -> None:
+    assert max(check(WeightedSum, plain, (layers, dim), seed, dtype, block).values()) < tolerance
+
+
+def test_a_temperature_divides_the_weights() -> None:
+    def cold(p: Parameters, states: list[Tensor]) -> Tensor:
+        return plain({"weights": p["weights"] / 0.3}, states)
+
+    assert max(check(WeightedSum, cold, (7, 12), 1, temperature=0.3).values()) < 1e-10
+    assert check(WeightedSum, plain, (7, 12), 1, temperature=0.3)["features"] > 0.1
+    with pytest.raises(ValueError, match="temperature=0: must be above 0"):
+        WeightedSum(spec(7, 12), temperature=0)
+
+
+UNEVEN = UpstreamSpec("uneven", (8, 8, 12, 12), (640, 640, 320, 320))
+
+
+@runs
+@precisions
+def test_layers_of_several_widths_and_strides(
+    dtype: torch.dtype, tolerance: float, seed: int, block: int
+) -> None:
+    """Projected to the last one's width, then brought to the finest rate, frame by frame."""
+
+    def aligned(p: Parameters, states: list[Tensor], ratio: float = 2.0) -> Tensor:
+        even = []
+        for layer in (0, 1):
+            own = [p[f"projections.{layer}.{name}"] for name in ("weight", "bias")]
+            coarse = torch.nn.functional.linear(states[layer], *own)
+            even.append(resampled(coarse, ratio, len(states[3])))
+        return plain(p, [*even, *states[2:]])
+
+    def held(p: Parameters, states: list[Tensor]) -> Tensor:
+        return aligned(p, states, ratio=1.0)
+
+    hidden = padded(UNEVEN, seed, dtype, [(2, 5, 1, 3)] * 2 + [LENGTHS] * 2)
+    interface = built(WeightedSum, UNEVEN, dtype)
+    assert max(against(interface, aligned, hidden, block).values()) < tolerance
+    assert against(interface, held, hidden, block)["features"] > 0.02
+
+
+def test_no_weights_equal_mean() -> None:
+    hidden = padded(spec(7, 12), 2)
+    interface, mean = WeightedSum(spec(7, 12)).double(), Mean(spec(7, 12))
+    assert not interface.weights.any()
+    assert distance(interface(hidden)[0], mean(hidden)[0]) < 1e-10
+    interface.weights.data[0] = 0.1
+    assert distance(interface(hidden)[0], mean(hidden)[0]) > 0.01
 
 
 def test_starts_as_the_mean_and_tells_its_weights() -> None:
