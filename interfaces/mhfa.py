@@ -94,6 +94,8 @@ def _shares(scores: Tensor, dim: int) -> Tensor:
 
 def _local(scores: Tensor, values: Tensor, window: int) -> Tensor:
     """Attention within `window` frames around each: scores [B, T, H], values [B, T, c] to [B, T, H, c]."""
+    if not scores.shape[1]:  # unfold makes no windows of nothing
+        return values.new_zeros(*scores.shape, values.shape[-1])
     before = window // 2
     around = (before, window - 1 - before)
     near = nn.functional.pad(scores, (0, 0, *around), value=-torch.inf).unfold(1, window, 1)

@@ -22,6 +22,8 @@ app = typer.Typer(
 )
 leaderboard_app = typer.Typer(help="Tables from results.", no_args_is_help=True)
 app.add_typer(leaderboard_app, name="leaderboard")
+check_app = typer.Typer(help="Does a plug-in keep its contract?", no_args_is_help=True)
+app.add_typer(check_app, name="check")
 
 
 class Overwrite(StrEnum):
@@ -204,6 +206,33 @@ def leaderboard_build(
         return
     print(leaderboard.markdown(table), end="")
     print(f"written: {', '.join(map(str, paths))}", file=sys.stderr)
+
+
+@check_app.command("interface", epilog="Exit codes: 0 all passed, 1 a check failed, 2 bad usage.")
+def check_interface(
+    name: Annotated[str, typer.Argument(help="Name, name:option=value, or file.py:Class.")],
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="Also write the report to this file.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check an interface: padding, views, types, gradients, saving, few frames, layers, memory.
+
+    Takes seconds and needs no data. Prints a Markdown report with what to do about each failure.
+    """
+    from ssft_bench.conformance.report import Status, check_target, write
+
+    check_target(out)
+    from ssft_bench.conformance.checks import check_interface as check
+
+    report = check(name)
+    if as_json:
+        print(json.dumps(report.as_dict(), indent=2, ensure_ascii=False, default=str))
+    else:
+        print(report.markdown(), end="")
+    write(report, out)
+    if report.count(Status.failed):
+        raise typer.Exit(1)
 
 
 @app.command()

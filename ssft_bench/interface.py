@@ -75,7 +75,8 @@ class Interface(nn.Module):
     def combine(self, states: list[Tensor]) -> Tensor:
         """Features [B, T', D'] from the used layers' states, each [B, T, D_l] in fp32 or fp64.
 
-        With `framewise`: [n, D'] from [n, D_l]; the states are not to be changed in place.
+        Padded frames hold what the upstream left there; their features are zeroed afterwards. With
+        `framewise`: [n, D'] from [n, D_l], real frames only; the states are not to be changed in place.
         """
         raise NotImplementedError(f"{type(self).__name__} must define combine()")
 
