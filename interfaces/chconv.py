@@ -15,12 +15,13 @@ from ssft_bench.mixing import LayerConv, layer_convs, weighted_sum
 
 
 class CHConv(Interface):
-    """CHConv of "Unifying Model and Layer Fusion for Speech Foundation Models" (arXiv:2511.08389).
+    """Layers of several upstreams joined at each depth, then hconv (CHConv, arXiv:2511.08389).
 
-    For `--upstream a+b`: numbers of layers and frame rates are aligned by linear interpolation, the
-    layers of all upstreams at one depth are concatenated and projected, then hconv. Ours, where the
-    paper leaves it open: the most layers, the finest rate, one projection shared by all depths, to the
-    width of the last upstream, with a bias. For one upstream it is hconv.
+    After "Unifying Model and Layer Fusion for Speech Foundation Models". For `--upstream a+b`: numbers
+    of layers and frame rates are aligned by linear interpolation, the layers of all upstreams at one
+    depth are concatenated and projected, then hconv. Ours, where the paper leaves it open: the most
+    layers, the finest rate, one projection shared by all depths, to the width of the last upstream, with
+    a bias. For one upstream it is hconv.
     """
 
     name = "chconv"

@@ -12,16 +12,17 @@ from ssft_bench.interface import Interface
 
 
 class CLSPool(Interface):
-    """CLS pooling of "Interface Design for Self-Supervised Speech Models" (arXiv:2406.12209).
+    """A Transformer layer over the layers of each frame, read at a CLS vector (arXiv:2406.12209).
 
-    In every frame the layers are tokens, a learned CLS vector is added, and the CLS output of a
-    Transformer layer is the feature. The paper leaves its shape open; ours: one pre-norm layer, 8 heads
-    (or the largest number below that divides D), feed-forward 4 D with GELU, learned positions, no
-    dropout. It wants warm-up and clipping: it failed in 5 of the paper's 35 cells.
+    CLS pooling of "Interface Design for Self-Supervised Speech Models". In every frame the layers are
+    tokens, a learned CLS vector is added, and the CLS output of a Transformer layer is the feature. The
+    paper leaves its shape open; ours: one pre-norm layer, 8 heads (or the largest number below that
+    divides D), feed-forward 4 D with GELU, learned positions, no dropout. It wants warm-up and clipping:
+    it failed in 5 of the paper's 35 cells.
 
     Equals row 0 of `torch.nn.TransformerEncoderLayer`, whose parameters these are, but only what CLS
-    needs is computed. Its query is the same in every frame, so it multiplies the keys' weights once,
-    and the values are projected after they were averaged.
+    needs is computed. Its query is the same in every frame, so it multiplies the keys' weights once, and
+    the values are projected after they were averaged.
     """
 
     name = "cls_pool"

@@ -12,9 +12,10 @@ from ssft_bench.mixing import LayerConv, layer_convs
 
 
 class ConcatProj(Interface):
-    """Concatenation and projection of "Interface Design ..." (arXiv:2406.12209): z = W [h_1; ...; h_L] + b.
+    """All layers concatenated and projected back to D (arXiv:2406.12209).
 
-    Back to width D; that there is a bias is ours. The concatenation is never built.
+    z = W [h_1; ...; h_L] + b, of "Interface Design for Self-Supervised Speech Models"; that there is a
+    bias is ours. The concatenation is never built.
     """
 
     name = "concat_proj"

@@ -13,11 +13,12 @@ from ssft_bench.mixing import LayerConv, layer_convs, weighted_sum
 
 
 class GroupedWeightedSum(Interface):
-    """Grouped weighted sum of "Interface Design for Self-Supervised Speech Models" (arXiv:2406.12209).
+    """A weighted sum for each group of layers, concatenated and projected (arXiv:2406.12209).
 
-    The layers are split into G groups, each is summed with softmax weights of its own, and the
-    concatenation is projected to D. The paper leaves open which layers form a group and whether the
-    projection has a bias; ours: contiguous, near equal, larger groups first (13 = 7 + 6), with bias.
+    Of "Interface Design for Self-Supervised Speech Models". The layers are split into G groups, each is
+    summed with softmax weights of its own, and the concatenation is projected to D. The paper leaves
+    open which layers form a group and whether the projection has a bias; ours: contiguous, near equal,
+    larger groups first (13 = 7 + 6), with bias.
     """
 
     name = "grouped_weighted_sum"

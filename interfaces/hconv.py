@@ -15,12 +15,13 @@ from ssft_bench.mixing import LayerConv, Source, layer_convs, layer_positions, w
 
 
 class HConv(Interface):
-    """HConv of "Interface Design for Self-Supervised Speech Models" (arXiv:2406.12209, section 2).
+    """Hierarchical convolution over the layers (HConv, arXiv:2406.12209, section 2).
 
-    Follows the authors' released code: 1-D convolutions over the layers, kernel 5, stride 3, padding
-    kernel // 2, ReLU after each one including the last, floor(log_stride L) of them; the last one
-    narrows to D // L_n channels, and the L_n positions left are flattened channel-major (feature
-    index = channel * L_n + position). So 25 layers of 1024 give 1023 features. One layer passes.
+    Of "Interface Design for Self-Supervised Speech Models"; follows the authors' released code: 1-D
+    convolutions over the layers, kernel 5, stride 3, padding kernel // 2, ReLU after each one including
+    the last, floor(log_stride L) of them; the last one narrows to D // L_n channels, and the L_n
+    positions left are flattened channel-major (feature index = channel * L_n + position). So 25 layers
+    of 1024 give 1023 features. One layer passes.
 
     Of several upstreams (`--upstream a+b`) the layers are added first, after "Unifying Model and Layer
     Fusion" (arXiv:2511.08389): numbers of layers and frame rates are aligned by linear interpolation, to

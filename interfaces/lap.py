@@ -12,12 +12,13 @@ from ssft_bench.interface import Interface
 
 
 class LAP(Interface):
-    """Layer attentive pooling (Kim et al. 2025; github.com/sadPororo/LAP).
+    """Gated maximum over the layers of each frame (LAP, Kim et al. 2025; github.com/sadPororo/LAP).
 
-    Per frame and head: mean and maximum of each layer go through a bottleneck over the layers that both
-    share, the sum of the two through a sigmoid gates the layers, and each dimension takes its largest
-    gated value; then a projection. The authors normalise by batch statistics; ours is a layer norm
-    before and after, so that a frame does not depend on the padding and the batch around it.
+    Layer attentive pooling. Per frame and head: mean and maximum of each layer go through a bottleneck
+    over the layers that both share, the sum of the two through a sigmoid gates the layers, and each
+    dimension takes its largest gated value; then a projection. The authors normalise by batch
+    statistics; ours is a layer norm before and after, so that a frame does not depend on the padding and
+    the batch around it.
     """
 
     name = "lap"

@@ -13,14 +13,15 @@ from ssft_bench.mixing import weighted_sum
 
 
 class MHFA(Interface):
-    """Multi-head factorised attentive pooling (Peng et al., SLT 2022, arXiv:2210.01273).
+    """Attentive pooling over time (MHFA, Peng et al., SLT 2022, arXiv:2210.01273).
 
-    Two weighted sums of the layers, one for keys and one for values; 64 heads attend over time; one
-    vector per utterance. Unlike in the authors' code, padded frames get no attention.
+    Multi-head factorised attentive pooling: two weighted sums of the layers, one for keys and one for
+    values; 64 heads attend over time; one vector per utterance. Unlike in the authors' code, padded
+    frames get no attention.
 
     With `window` (ours) each frame pools over that many frames around it instead of over all: features
-    for tasks that need a vector per frame. Such a task sets window=25, half a second, and heads=8 (64 for
-    every frame would be 8,192 numbers), unless you do.
+    for tasks that need a vector per frame. Such a task sets window=25, half a second, and heads=8 (64
+    for every frame would be 8,192 numbers), unless you do.
     """
 
     name = "mhfa"

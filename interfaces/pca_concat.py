@@ -13,12 +13,12 @@ from ssft_bench.interface import Interface
 
 
 class PCAConcat(Interface):
-    """PCA per layer and concatenation of "Interface Design ..." (arXiv:2406.12209).
+    """Principal components of each layer, concatenated (arXiv:2406.12209).
 
-    The PCA is learned on the task's own training speech before the head is. The paper keeps 60
-    components of each of HuBERT Base's 13 layers; ours elsewhere: ceil(D / L), which gives 60 there.
-    Centred, not whitened (ours). Covariances are summed in fp64; of a component and its opposite the
-    one whose largest entry is positive is taken.
+    Of "Interface Design for Self-Supervised Speech Models". The PCA is learned on the task's own
+    training speech before the head is. The paper keeps 60 components of each of HuBERT Base's 13 layers;
+    ours elsewhere: ceil(D / L), which gives 60 there. Centred, not whitened (ours). Covariances are
+    summed in fp64; of a component and its opposite the one whose largest entry is positive is taken.
     """
 
     name = "pca_concat"

@@ -200,9 +200,9 @@ def _only_class(kind: str, module: Any) -> Any:
 
 
 def _first_class_line(path: Path) -> str:
-    """First docstring line of the last class in a file, else of the module; read, not imported."""
+    """First docstring line of the last public class in a file, else of the module; read, not imported."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    classes = [node for node in tree.body if isinstance(node, ast.ClassDef)]
+    classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_"]
     nodes: list[ast.ClassDef | ast.Module] = [*reversed(classes), tree]
     texts = [ast.get_docstring(node) for node in nodes]
     return next((text.splitlines()[0] for text in texts if text), "")

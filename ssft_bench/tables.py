@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from ssft_bench.results import MetricValue, ResultRecord
@@ -57,7 +58,9 @@ def print_list(rows: list[dict[str, Any]], kind: str, as_json: bool) -> None:
     for column in ("name", "from", "what it is"):
         table.add_column(column, overflow="fold")
     for row in rows:
-        what = f"[red]broken:[/red] {row['error']}" if row["error"] else row["summary"]
+        what = (
+            f"[red]broken:[/red] {escape(row['error'])}" if row["error"] else escape(row["summary"])
+        )
         table.add_row(row["name"], row["origin"], what)
     Console().print(table)
 
