@@ -31,8 +31,8 @@ def split_options(text: str, flag: str) -> tuple[str, dict[str, Any]]:
 
     Values are read as YAML scalars. Raises UsageError for an option without `=`.
     """
-    head, _, tail = text.partition(".py:")
-    if tail:
+    head, file, tail = text.partition(".py:")
+    if file:
         class_name, _, options = tail.partition(":")
         name = f"{head}.py:{class_name}"
     else:
