@@ -76,11 +76,13 @@ def test_warp_equals_s3prls_for_the_same_draws(seed: int, monkeypatch: pytest.Mo
     ours = warp(x, lengths, rng(seed))
     replay = [d for d in drawn if d.shape == (1,)]
     assert len(replay) == 4  # two draws for each utterance that is long enough
+    # The second draw is one less than where the frame goes: sometimes it stays where it is.
+    stays = int(replay[0]) == int(replay[1]) + 1
     monkeypatch.setattr(torch, "randint", lambda *args, **kwargs: replay.pop(0))
     theirs, _ = TimeWarp(window=5)(x.clone(), lengths)
     torch.testing.assert_close(ours, theirs)
     assert torch.equal(ours[2], x[2])
-    assert not torch.equal(ours[0], x[0])
+    assert stays == torch.equal(ours[0], x[0])
 
 
 def test_deterministic_by_its_generator_alone() -> None:
