@@ -28,6 +28,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import product
 from pathlib import Path
 from types import SimpleNamespace
@@ -137,6 +138,7 @@ def batches(case: Case, utterances: int, seconds: float, repeats: int) -> Iterat
         yield HiddenStates(states, torch.tensor(lengths))
 
 
+@cache
 def mini_seconds() -> list[float]:
     """Lengths of the embedded corpus' training utterances."""
     corpus = registry.load("corpora", "mini")()

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssft_bench.hidden_states import UpstreamSpec
 from ssft_bench.interface import Interface
-from ssft_bench.interfaces.hconv import HConv, fused_positions, make_convs, plan
+from ssft_bench.interfaces.hconv import HConv, fused_positions, make_convs, plan, shares_of_layers
 from ssft_bench.mixing import LayerConv, layer_convs, weighted_sum
 
 
@@ -61,19 +61,12 @@ class CHConv(Interface):
 
     def layer_usage(self) -> list[float]:
         """Shares of the depths, times each upstream's share of the projection's norm."""
-        first = next(iter(self.convs), None)
-        depths = first.input_shares().tolist() if isinstance(first, LayerConv) else [1.0]
-        dims, columns = part_widths(self.spec)
-        norms = [1.0]
+        norms = None
         if self.projection is not None:
+            dims, columns = part_widths(self.spec)
             parts = self.projection.weight.detach()[0].split(dims)
-            norms = [float(part.norm()) for part in parts]
-        by_column = dict(zip(columns, norms, strict=True))
-        usage = [0.0] * self.spec.num_layers
-        for share, made_of in zip(depths, self.sources, strict=True):
-            for source in made_of:
-                usage[source.state] += share * source.scale * by_column[source.column] / sum(norms)
-        return usage
+            norms = {c: float(part.norm()) for c, part in zip(columns, parts, strict=True)}
+        return shares_of_layers(self.convs, self.sources, self.spec.num_layers, norms)
 
 
 def part_widths(spec: UpstreamSpec) -> tuple[list[int], list[int]]:

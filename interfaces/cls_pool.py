@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssft_bench.hidden_states import UpstreamSpec
 from ssft_bench.interface import Interface
+from ssft_bench.interfaces._heads import dividing_heads
 
 
 class CLSPool(Interface):
@@ -37,7 +38,7 @@ class CLSPool(Interface):
         if heads < 1:
             raise ValueError(f"heads={heads}: must be at least 1")
         dim = self.output_dim
-        self.heads = next(h for h in range(min(heads, dim), 0, -1) if dim % h == 0)
+        self.heads = dividing_heads(dim, heads)
         self.cls = nn.Parameter(torch.randn(dim) * 0.02)
         self.positions = nn.Parameter(torch.randn(spec.num_layers + 1, dim) * 0.02)
         self.transformer = nn.TransformerEncoderLayer(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssft_bench.hidden_states import UpstreamSpec
 from ssft_bench.interface import Interface
-from ssft_bench.mixing import weighted_sum
+from ssft_bench.mixing import real_frames, weighted_sum
 
 
 class Gumbel(Interface):
@@ -45,7 +45,7 @@ class Gumbel(Interface):
         z = weighted_sum(states, chosen, lengths)
         if self.projection is None:
             return z
-        real = torch.arange(z.shape[1], device=z.device) < lengths.to(z.device).unsqueeze(1)
+        real = real_frames(lengths.to(z.device), z.shape[1])
         projected: Tensor = self.projection(z.to(self.projection.weight.dtype))
         return (projected * real.unsqueeze(-1)).to(z.dtype)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
@@ -46,9 +47,7 @@ class HConv(Interface):
 
     def mix_layers(self, states: list[Tensor], lengths: Tensor) -> Tensor:
         """Features [B, T, C_n * L_n]."""
-        if (
-            not self.convs
-        ):  # one position: the only layer, or the sum of several upstreams' only ones
+        if not self.convs:  # the only layer, or the sum of several upstreams' only ones
             return weighted_sum(states, torch.ones(len(states), dtype=torch.float64), lengths)
         convs = [conv for conv in self.convs if isinstance(conv, LayerConv)]
         return layer_convs(states, lengths, convs, self.sources)
@@ -108,13 +107,21 @@ def fused_positions(spec: UpstreamSpec, columns: list[int] | None = None) -> lis
     return fused
 
 
-def shares_of_layers(convs: nn.ModuleList, sources: list[list[Source]], layers: int) -> list[float]:
-    """Shares of the first convolution's positions, handed to the layers they are made of."""
+def shares_of_layers(
+    convs: nn.ModuleList,
+    sources: list[list[Source]],
+    layers: int,
+    norms: Mapping[int, float] | None = None,
+) -> list[float]:
+    """Shares of the first convolution's positions, handed to the layers they are made of.
+
+    `norms` weighs what is written from each channel on (all alike by default).
+    """
     first = next(iter(convs), None)
     shares = first.input_shares().tolist() if isinstance(first, LayerConv) else [1.0]
     usage = [0.0] * layers
     for share, made_of in zip(shares, sources, strict=True):
-        whole = sum(source.scale for source in made_of)
-        for source in made_of:
-            usage[source.state] += share * source.scale / whole
+        parts = [source.scale * (norms[source.column] if norms else 1.0) for source in made_of]
+        for source, part in zip(made_of, parts, strict=True):
+            usage[source.state] += share * part / sum(parts)
     return usage

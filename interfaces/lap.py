@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ssft_bench.hidden_states import UpstreamSpec
 from ssft_bench.interface import Interface
+from ssft_bench.interfaces._heads import dividing_heads
 
 
 class LAP(Interface):
@@ -37,7 +38,7 @@ class LAP(Interface):
         if heads < 1 or output < 1 or not 0 <= dropout < 1:
             raise ValueError(f"heads={heads}, output={output}, dropout={dropout}: out of range")
         dim, layers = self.output_dim, spec.num_layers
-        self.heads = next(h for h in range(min(heads, dim), 0, -1) if dim % h == 0)
+        self.heads = dividing_heads(dim, heads)
         middle = max(1, layers // 2)
         self.norm_in = nn.LayerNorm(dim)
         self.project_in = nn.Linear(dim, dim)
@@ -80,8 +81,7 @@ class LAP(Interface):
     def expected_parameters(cls, spec: UpstreamSpec, **options: Any) -> int:
         """2 D + D D + D + H (2 L m + m + L) + D O + O + 2 O with m = max(1, L // 2)."""
         dim, layers, out = spec.dims[-1], spec.num_layers, int(options.get("output", 512))
-        most = min(int(options.get("heads", 16)), dim)
-        heads = next(h for h in range(most, 0, -1) if dim % h == 0)
+        heads = dividing_heads(dim, int(options.get("heads", 16)))
         middle = max(1, layers // 2)
         gates = heads * (2 * layers * middle + middle + layers)
         return 2 * dim + dim * dim + dim + gates + dim * out + out + 2 * out

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ssft_bench.hidden_states import UpstreamSpec
 from ssft_bench.interface import Interface
-from ssft_bench.mixing import weighted_sum
+from ssft_bench.mixing import real_frames, weighted_sum
 
 
 class MHFA(Interface):
@@ -56,8 +56,7 @@ class MHFA(Interface):
         keys = self.keys(weighted_sum(states, self.key_weights.softmax(0), lengths).to(kind))
         values = self.values(weighted_sum(states, self.value_weights.softmax(0), lengths).to(kind))
         scores = self.attention(keys)
-        frames = torch.arange(scores.shape[1], device=scores.device)
-        real = (frames < lengths.to(scores.device).unsqueeze(1)).unsqueeze(-1)
+        real = real_frames(lengths.to(scores.device), scores.shape[1]).unsqueeze(-1)
         scores = scores.masked_fill(~real, -torch.inf)
         if self.window is None:
             pooled = torch.einsum("bth,btc->bhc", _shares(scores, 1), values).unsqueeze(1)

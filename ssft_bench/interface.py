@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from ssft_bench.errors import BenchError, UsageError
 from ssft_bench.hidden_states import HiddenStates, UpstreamSpec
-from ssft_bench.mixing import framewise, resample
+from ssft_bench.mixing import framewise, real_frames, resample, sum_type
 
 
 class Interface(nn.Module):
@@ -91,12 +91,12 @@ class Interface(nn.Module):
             return framewise(
                 self.combine, states, lengths, self.output_dim, parameters, draws=draws
             )
-        low = states[0].dtype in (torch.bfloat16, torch.float16)
-        features = self.combine([state.float() for state in states] if low else states)
-        frames = torch.arange(features.shape[1], device=features.device)
-        padded = frames >= self.output_lengths(lengths).to(features.device).unsqueeze(1)
-        features = features.masked_fill(padded.unsqueeze(-1), 0.0)
-        return features.to(states[0].dtype) if low else features
+        given = states[0].dtype
+        kind = sum_type(given)
+        features = self.combine([state.to(kind) for state in states] if kind != given else states)
+        real = real_frames(self.output_lengths(lengths).to(features.device), features.shape[1])
+        features = features.masked_fill(~real.unsqueeze(-1), 0.0)
+        return features.to(given) if kind != given else features
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]  # loops over data of its own
     def forward(self, hidden: HiddenStates) -> tuple[Tensor, Tensor]:
@@ -149,8 +149,8 @@ class Interface(nn.Module):
         used = self._check(hidden)
         with torch.no_grad(), _no_autocast(used.states[0].device):
             states, lengths = self._aligned(used)
-            real = torch.arange(states[0].shape[1], device=lengths.device) < lengths.unsqueeze(1)
-            frames = [s[real].to(torch.promote_types(s.dtype, torch.float32)) for s in states]
+            real = real_frames(lengths, states[0].shape[1])
+            frames = [state[real].to(sum_type(state.dtype)) for state in states]
             return self.gates(frames).double().sum(0), int(lengths.sum())
 
     def _check(self, hidden: HiddenStates) -> HiddenStates:

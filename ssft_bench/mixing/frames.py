@@ -76,6 +76,11 @@ def blocks(lengths: Sequence[int], size: int) -> Iterator[Block]:
         yield Block(tuple(pieces), offset, held)
 
 
+def real_frames(lengths: Tensor, frames: int) -> Tensor:
+    """Mask of the real frames, bool [B, frames], from `lengths` [B]."""
+    return torch.arange(frames, device=lengths.device) < lengths.unsqueeze(1)
+
+
 def zero_padding(values: Tensor, lengths: Sequence[int]) -> None:
     """Set the frames of `values` [B, T, ...] at and after each length to zero, in place."""
     for row, length in enumerate(lengths):

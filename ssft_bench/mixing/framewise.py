@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -105,21 +105,12 @@ def _gather(block: Block, state: Tensor) -> Tensor:
     return block.gather(state, out)
 
 
-def _drawing(seed: int | None, block: Block, device: torch.device) -> AbstractContextManager[Any]:
+@contextmanager
+def _drawing(seed: int | None, block: Block, device: torch.device) -> Iterator[None]:
     """Random numbers of this block alone, and the generators back where they were afterwards."""
     if seed is None:
-        return nullcontext()
-    return _Drawing((seed + block.offset) % 2**63, device)
-
-
-class _Drawing:
-    def __init__(self, seed: int, device: torch.device) -> None:
-        devices = [device] if device.type == "cuda" else []
-        self.seed, self.fork = seed, torch.random.fork_rng(devices=devices)
-
-    def __enter__(self) -> None:
-        self.fork.__enter__()
-        torch.manual_seed(self.seed)
-
-    def __exit__(self, *error: Any) -> None:
-        self.fork.__exit__(*error)
+        yield
+        return
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed((seed + block.offset) % 2**63)
+        yield

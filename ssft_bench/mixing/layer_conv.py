@@ -196,15 +196,11 @@ class _LayerConvs(torch.autograd.Function):
                 g = conv.back(g, inputs[place], work.weights[place], sums[place], need)
             if any(needs):
                 work.spread(block, g, by_state)
+        found = [value for pair in zip(sums, by_bias, strict=True) for value in pair]
+        wanted = ctx.needs_input_grad[2 : 2 + 2 * count]
         parameters = [
             value.view_as(parameter).to(parameter.dtype) if needed else None
-            for pair, near in zip(zip(sums, by_bias, strict=True), range(count), strict=True)
-            for value, parameter, needed in zip(
-                pair,
-                tensors[2 * near : 2 * near + 2],
-                ctx.needs_input_grad[2 + 2 * near : 4 + 2 * near],
-                strict=True,
-            )
+            for value, parameter, needed in zip(found, tensors, wanted, strict=False)
         ]
         return None, None, *parameters, *by_state
 
