@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ssft_bench.mixing import real_frames
+
 
 @dataclass(frozen=True)
 class UpstreamSpec:
@@ -101,8 +103,7 @@ class HiddenStates:
 
     def valid(self) -> Tensor:
         """Mask of the last layer's real frames, bool [B, T]."""
-        frames = torch.arange(self.states[-1].shape[1], device=self.lengths.device)
-        return frames < self.lengths.unsqueeze(1)
+        return real_frames(self.lengths, self.states[-1].shape[1])
 
     @staticmethod
     def pad(items: Sequence[Sequence[Tensor]], layers: Sequence[int] | None = None) -> HiddenStates:
