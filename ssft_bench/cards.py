@@ -46,9 +46,15 @@ def _kind(target: Any) -> str:
     """Which kind of plug-in a class from a file is; an upstream may be any callable."""
     from ssft_bench.corpora.base import Corpus
     from ssft_bench.interface import Interface
+    from ssft_bench.method import FineTuningMethod
     from ssft_bench.task import Task
 
-    bases = {"interfaces": Interface, "tasks": Task, "corpora": Corpus}
+    bases = {
+        "interfaces": Interface,
+        "tasks": Task,
+        "corpora": Corpus,
+        "methods": FineTuningMethod,
+    }
     own = [k for k, base in bases.items() if inspect.isclass(target) and issubclass(target, base)]
     return own[0] if own else "upstreams"
 
@@ -66,6 +72,13 @@ def _card(plugin: registry.Plugin, options: Mapping[str, Any]) -> dict[str, Any]
         card["protocols"] = list(target.protocols)
         card["metrics"] = [m.name for m in target.metrics]
         card["recipes"] = load_recipes(target)
+    elif plugin.kind == "methods":
+        from ssft_bench.tuning.spec import load_recipes as load_method_recipes
+
+        card["options"] = target.Options().model_dump()
+        card["faithful"] = dict(target.faithful)
+        card["recipes"] = load_method_recipes(target)
+        card["model_card"] = _model_card(target)
     elif plugin.kind == "corpora":
         fields = ("licence", "source", "synthetic", "tasks", "phone_set", "needs_root")
         card |= {field: getattr(target, field) for field in fields}

@@ -11,7 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from ssft_bench import __version__
+from ssft_bench.checkpoints.commands import export_command, import_checkpoint_command
 from ssft_bench.errors import BenchError
+from ssft_bench.tuning.commands import tune
 
 app = typer.Typer(
     help="Benchmark self-supervised fine-tuning of speech models and the interfaces to their layers.",
@@ -42,6 +44,7 @@ class Kind(StrEnum):
     tasks = "tasks"
     suites = "suites"
     corpora = "corpora"
+    methods = "methods"
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -84,6 +87,9 @@ def run(
     ] = "mini",
     corpus: Annotated[str | None, typer.Option(help="Another corpus than the suite's.")] = None,
     data: Annotated[str | None, typer.Option(help="Folder that holds the corpus.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Checkpoint of an SSFT upstream (score_hubert, ...).")
+    ] = None,
     protocol: Annotated[str, typer.Option(help="frozen.")] = "frozen",
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
     control: Annotated[
@@ -117,7 +123,7 @@ def run(
     results.check_writable(out)
     resolved = spec.resolve(
         upstream=upstream, interface=interface, task=task, suite=suite, corpus=corpus, data=data,
-        protocol=protocol, seed=seed, sets=sets or [], control=control,
+        protocol=protocol, seed=seed, sets=sets or [], control=control, checkpoint=checkpoint,
     )  # fmt: skip
     from ssft_bench import runner, tables
 
@@ -132,6 +138,11 @@ def run(
         print(answer.record.model_dump_json(indent=2))
     else:
         tables.print_run(answer.folder, answer.record, answer.stored)
+
+
+app.command(epilog="Exit codes: 0 done, 1 failed, 2 bad usage, 3 missing data or weights.")(tune)
+app.command("import")(import_checkpoint_command)
+app.command("export")(export_command)
 
 
 @app.command("list")

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from ssft_bench import registry
 from ssft_bench.audio_check import AudioSummary, check_audio
 from ssft_bench.corpora.base import Corpus
@@ -17,6 +19,8 @@ from ssft_bench.files import sha256_json
 from ssft_bench.spec import DataSpec
 
 SPLITS = ("train", "dev", "test")
+SHARE_SEED = 15
+"""Which utterances a low-resource run keeps does not depend on the run's seed."""
 
 
 @dataclass(frozen=True)
@@ -77,16 +81,27 @@ def prepare(spec: DataSpec, task: str) -> RunData:
             f"corpus {spec.corpus} has no labels for task {task}; it has: {corpus.tasks}"
         )
     splits = {split: corpus.utterances(split)[: spec.max_utterances] for split in SPLITS}
+    splits["train"] = share(splits["train"], spec.train_share)
     for split, rows in splits.items():
         if not rows:
             raise MissingError(f"corpus {spec.corpus}: split {split} has no utterances")
     everything = [u for rows in splits.values() for u in rows]
     audio = check_audio(everything, allow_mixed_rates=spec.mixed_rates, source=corpus.source)
     seconds = dict(zip([u.id for u in everything], audio.seconds, strict=True))
-    return RunData(corpus, splits, audio, seconds, _digest(everything))
+    return RunData(corpus, splits, audio, seconds, rows_sha256(everything))
 
 
-def _digest(rows: list[Utterance]) -> str:
+def share(rows: list[Utterance], part: float) -> list[Utterance]:
+    """A fixed random part of the rows, in their order; a smaller part is inside a larger one."""
+    if part >= 1:
+        return rows
+    order = np.random.default_rng(SHARE_SEED).permutation(len(rows))
+    kept = set(order[: max(1, round(part * len(rows)))].tolist())
+    return [row for i, row in enumerate(rows) if i in kept]
+
+
+def rows_sha256(rows: list[Utterance]) -> str:
+    """Digest over every row's labels and its recording's bytes; paths do not count."""
     digests = file_digests([u.audio for u in rows])
     values = []
     for row in rows:

@@ -23,13 +23,14 @@ from ssft_bench.errors import BenchError, UsageError
 from ssft_bench.files import sha256_file, sha256_json
 from ssft_bench.names import split_options, unknown
 
-KINDS = ("upstreams", "interfaces", "tasks", "corpora")
+KINDS = ("upstreams", "interfaces", "tasks", "corpora", "methods")
 GROUPS = {kind: f"ssft_bench.{kind}" for kind in KINDS}
 _SINGULAR = {
     "upstreams": "upstream",
     "interfaces": "interface",
     "tasks": "task",
     "corpora": "corpus",
+    "methods": "method",
 }
 
 
@@ -150,6 +151,12 @@ def _builtin(kind: str) -> tuple[Plugin, ...]:
             _module_plugin(kind, f.parent.name, f"ssft_bench.downstreams.{f.parent.name}.task")
             for f in files
         )
+    if kind == "methods":
+        files = sorted(_folder("ssft_bench.upstreams").glob("*/method.py"))
+        return tuple(
+            _module_plugin(kind, f.parent.name, f"ssft_bench.upstreams.{f.parent.name}.method")
+            for f in files
+        )
     if kind == "interfaces":
         files = sorted(f for f in _folder("ssft_bench.interfaces").glob("*.py") if f.stem[0] != "_")
         return tuple(_module_plugin(kind, f.stem, f"ssft_bench.interfaces.{f.stem}") for f in files)
@@ -180,11 +187,13 @@ def _module_plugin(kind: str, name: str, module: str, class_name: str | None = N
 
 
 def _only_class(kind: str, module: Any) -> Any:
-    """The one Interface or Task that a module defines itself."""
-    if kind == "interfaces":
-        from ssft_bench.interface import Interface as base
-    else:
-        from ssft_bench.task import Task as base  # type: ignore[assignment]
+    """The one Interface, Task or FineTuningMethod that a module defines itself."""
+    home, name = {
+        "interfaces": ("ssft_bench.interface", "Interface"),
+        "tasks": ("ssft_bench.task", "Task"),
+        "methods": ("ssft_bench.method", "FineTuningMethod"),
+    }[kind]
+    base = getattr(importlib.import_module(home), name)
     own = [
         value
         for value in vars(module).values()

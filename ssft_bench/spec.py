@@ -15,6 +15,7 @@ from ssft_bench.files import sha256_json
 from ssft_bench.names import parse_scalar, split_options, unknown
 from ssft_bench.suites import SUITES
 from ssft_bench.training_spec import TrainSpec
+from ssft_bench.tuned_upstream import with_checkpoint
 
 SPEC_VERSION = 1
 
@@ -64,6 +65,8 @@ class DataSpec(_Strict):
     """Allow recordings whose sampling rate differs from that of most others."""
     max_utterances: int | None = Field(default=None, ge=1)
     """Only the first N utterances of each split, for trying things out; null for all."""
+    train_share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the training utterances that labels are used of (0.01, 0.1): always the same ones."""
     memory_gib: float = Field(default=6.0, ge=0)
     """Keep the frozen upstream's hidden states in memory up to this size; else compute them again."""
 
@@ -127,14 +130,16 @@ def resolve(
     seed: int = 1,
     sets: Sequence[str] = (),
     control: str | None = None,
+    checkpoint: str | None = None,
 ) -> RunSpec:
     """Fill in a suite's recipe for a task and apply `--set key=value` on top.
 
-    Raises UsageError for a name, key or value that does not fit.
+    `checkpoint` is for an upstream that an SSFT method left behind. Raises UsageError for a name, key
+    or value that does not fit, MissingError when suite `full` has no checkpoint for such an upstream.
     """
     if suite not in SUITES:
         raise unknown("suite", suite, SUITES)
-    names = {"upstream": _upstream(upstream)}
+    names = {"upstream": _upstream(upstream, suite, checkpoint)}
     for kind, text in (("interface", interface), ("task", task)):
         name, options = split_options(text, f"--{kind}")
         registry.load(f"{kind}s", name)
@@ -164,13 +169,17 @@ def resolve(
     return _validated(values)
 
 
-def _upstream(text: str) -> dict[str, Any]:
+def _upstream(text: str, suite: str, checkpoint: str | None) -> dict[str, Any]:
     """Name and options of `--upstream`; several, `a+b`, keep their options in the name."""
-    joint = [split_options(part, "--upstream") for part in registry.split_joint(text)]
-    for name, _ in joint:
-        registry.load("upstreams", name)
-    name, options = joint[0] if len(joint) == 1 else (text, {})
-    return {"name": name, "options": options}
+    parts = []
+    for part in registry.split_joint(text):
+        name, options = split_options(part, "--upstream")
+        builder = registry.load("upstreams", name)
+        options = with_checkpoint(name, builder, options, suite, checkpoint)
+        parts.append(Choice(name=name, options=options))
+    if len(parts) == 1:
+        return parts[0].model_dump()
+    return {"name": "+".join(part.label for part in parts), "options": {}}
 
 
 def signature(spec: RunSpec, content: Mapping[str, str | None]) -> str:
@@ -178,6 +187,9 @@ def signature(spec: RunSpec, content: Mapping[str, str | None]) -> str:
     values = spec.model_dump(mode="json")
     if values["control"] is None:
         values.pop("control")  # a run without one is the run it was before there were controls
+    if values["data"]["train_share"] == 1:
+        values["data"].pop("train_share")  # likewise
+    values["upstream"]["options"].pop("ckpt", None)  # the weights' bytes stand for it
     for key in NOT_IN_SIGNATURE:
         *path, last = key.split(".")
         place = values

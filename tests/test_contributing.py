@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import torch
 from ssft_bench import registry, results
 from tests.conftest import SMALL
 from tests.states import random_states, require_grad, spec
+from tests.upstreams.tiny import write_tiny
 
 ROOT = Path(__file__).resolve().parent.parent
 Bench = Callable[..., tuple[int, str, str]]
@@ -21,7 +23,7 @@ Bench = Callable[..., tuple[int, str, str]]
 def example(tmp_path: Path) -> str:
     """Name of the example interface, as a file outside the repository."""
     text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    code, _ = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     (tmp_path / "two_layers.py").write_text(code)
     return f"{tmp_path}/two_layers.py:TwoLayers"
 
@@ -52,6 +54,21 @@ def test_the_example_interface_trains(
     ((_, record),) = results.find_all(tmp_path / "runs")
     assert record.spec.interface.options == {"start": 0.3}
     assert record.interface_state["layers_used"] == [0, 1]
+
+
+def test_the_example_method_tunes(bench: Bench, toy_an4: Path, tmp_path: Path) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    _, code = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    (recipe,) = re.findall(r"(?m)^    hubert_mini:\n(?:      .*\n)+", text)
+    (tmp_path / "denoise.py").write_text(code)
+    (tmp_path / "recipe.yaml").write_text(textwrap.dedent(recipe))
+    code_, printed, err = bench(
+        "tune", "--method", f"{tmp_path}/denoise.py:Denoise:noise=0.1", "--base",
+        f"hubert_mini_local:ckpt={write_tiny(tmp_path)}", "--corpus", "an4", "--data", toy_an4,
+        "-o", tmp_path / "tuned", "--set", "train.steps=3", "--workers", 0,
+    )  # fmt: skip
+    assert code_ == 0, err
+    assert "3 updates" in printed
 
 
 def test_links_lead_somewhere() -> None:

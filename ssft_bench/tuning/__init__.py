@@ -1,0 +1,1 @@
+"""Tuning: a base upstream and speech become an SSFT checkpoint."""

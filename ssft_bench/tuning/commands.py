@@ -1,0 +1,67 @@
+"""`ssft-bench tune`; torch is imported only inside."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def tune(
+    method: Annotated[str, typer.Option(help="score, spin, laser, rewire, or file.py:Class.")],
+    base: Annotated[str, typer.Option(help="Upstream to tune: name or name:option=value.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="Folder of the checkpoint.")],
+    corpus: Annotated[str | None, typer.Option(help="Another corpus than the recipe's.")] = None,
+    data: Annotated[str | None, typer.Option(help="Folder that holds the corpus.")] = None,
+    recipe: Annotated[
+        str | None, typer.Option(help="Entry of the method's recipe.yaml; default: by the base.")
+    ] = None,
+    faithful: Annotated[
+        list[str] | None,
+        typer.Option(help="Repeat the published code here, not our fix: an option, or all."),
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Another seed than the recipe's.")] = None,
+    sets: Annotated[
+        list[str] | None, typer.Option("--set", help="key=value of the resolved run; repeatable.")
+    ] = None,
+    anew: Annotated[bool, typer.Option("--anew", help="Forget what the folder holds.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
+    devices: Annotated[int, typer.Option(help="Number of devices.")] = 1,
+    workers: Annotated[int, typer.Option(help="Processes that make views.", min=0)] = 1,
+    tensorboard: Annotated[bool, typer.Option(help="Also log for TensorBoard.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Tune a base upstream on speech by a self-supervised method: a checkpoint in the folder.
+
+    Finished work is answered from the folder; a killed run goes on and ends in the same weights.
+    """
+    passed = {k: v for k, v in locals().items() if v not in (None, False) and k != "out"}
+    from ssft_bench import results
+    from ssft_bench.tuning import spec
+
+    results.check_writable(out)
+    resolved = spec.resolve(
+        method=method, base=base, corpus=corpus, data=data, recipe=recipe,
+        faithful=faithful or [], seed=seed, sets=sets or [],
+    )  # fmt: skip
+    from ssft_bench.tuning import run
+
+    machine = run.Machine(device, devices, workers, tensorboard)
+    done = run.tune(resolved, out, anew=anew, args_passed=passed, machine=machine)
+    if as_json:
+        print(done.record.model_dump_json(indent=2))
+        return
+    record = done.record
+    cost = record.cost
+    print(f"{done.path}{' (answered from the folder)' if done.stored else ''}")
+    print(
+        f"{record.spec.method.label} on {record.spec.base.label}, recipe {record.spec.recipe}: "
+        f"{cost['updates']} updates, {cost['hours_processed']:.2f} h of speech, "
+        f"{cost['seconds']:.0f} s, {cost['parameters']['upstream']['trainable']:,} trainable parameters"
+    )
+    for option, choice in record.choices.items():
+        print(f"  {option}: {choice}")
+    for event in record.events:
+        print(f"note: {event}", file=sys.stderr)

@@ -1,0 +1,1 @@
+"""The SSFT method laser: method, recipes, names and mini checkpoints."""

@@ -1,0 +1,1 @@
+"""The SSFT method rewire: method, recipes, names and mini checkpoints."""

@@ -1,0 +1,1 @@
+"""The SSFT method score: method, recipes, names and mini checkpoints."""

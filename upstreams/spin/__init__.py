@@ -1,0 +1,1 @@
+"""The SSFT method spin: method, recipes, names and mini checkpoints."""
