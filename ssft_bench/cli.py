@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ssft_bench import __version__
+from ssft_bench.analysis.commands import analyse_app
 from ssft_bench.checkpoints.commands import export_command, import_checkpoint_command
 from ssft_bench.errors import BenchError
 from ssft_bench.tuning.commands import tune
@@ -26,6 +27,7 @@ leaderboard_app = typer.Typer(help="Tables from results.", no_args_is_help=True)
 app.add_typer(leaderboard_app, name="leaderboard")
 check_app = typer.Typer(help="Does a plug-in keep its contract?", no_args_is_help=True)
 app.add_typer(check_app, name="check")
+app.add_typer(analyse_app, name="analyse")
 
 
 class Overwrite(StrEnum):

@@ -36,11 +36,18 @@ class FrozenFeatures:
     """
 
     def __init__(
-        self, upstream: Upstream, layers: Sequence[int], device: torch.device, memory_gib: float
+        self,
+        upstream: Upstream,
+        layers: Sequence[int],
+        device: torch.device,
+        memory_gib: float,
+        kept: dict[str, list[Tensor]] | None = None,
     ) -> None:
+        """`kept` are states by utterance that an earlier run of the same upstream and layers left."""
         self.upstream, self.layers, self.device = upstream, tuple(layers), device
-        self.room = memory_gib * 2**30
-        self._kept: dict[str, list[Tensor]] = {}
+        self._kept: dict[str, list[Tensor]] = {} if kept is None else kept
+        taken = sum(s.numel() * s.element_size() for own in self._kept.values() for s in own)
+        self.room = memory_gib * 2**30 - taken
         self.seconds_of_audio = 0.0
 
     def warm(self, utterances: Sequence[Utterance], label: str) -> None:

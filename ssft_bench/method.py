@@ -86,7 +86,7 @@ class FineTuningMethod(nn.Module, ABC):
         tell a collapse (see `ssft_bench.tuning.alarms`).
         """
 
-    def prepare(self, utterances: Sequence[Utterance]) -> dict[str, Any]:  # noqa: B027
+    def prepare(self, utterances: Sequence[Utterance]) -> dict[str, Any]:
         """What must exist before the first view (synthesised twins, ...); what to record of it."""
         return {}
 

@@ -40,6 +40,16 @@ class Machine:
     accelerator: str = "auto"
     devices: int = 1
     tensorboard: bool = False
+    states: dict[tuple[Any, ...], dict[str, list[Tensor]]] | None = None
+    """Hidden states that runs of one process hand on: by weights, layers and corpus, then utterance."""
+
+    def kept(self, record: ResultRecord, layers: Sequence[int]) -> dict[str, list[Tensor]] | None:
+        """What earlier runs left of this run's hidden states; None where runs share nothing."""
+        if self.states is None:
+            return None
+        content = record.content
+        key = (content["upstream_weights"], content["corpus"], *layers)
+        return self.states.setdefault(key, {})
 
 
 @dataclass
@@ -123,9 +133,11 @@ class Cell:
         )
         self.fabric.launch()
         self.upstream = upstream.eval().requires_grad_(False).to(self.fabric.device)
+        layers = interface.layers_used()
         self.features = FrozenFeatures(
-            self.upstream, interface.layers_used(), self.fabric.device, self.spec.data.memory_gib
-        )
+            self.upstream, layers, self.fabric.device, self.spec.data.memory_gib,
+            machine.kept(record, layers),
+        )  # fmt: skip
         seed_everything_for(self.spec.seed, "head")
         head = task.head(interface.output_dim, interface.output_stride)
         self.learner = Downstream(interface, head, task)

@@ -109,7 +109,9 @@ def load_tuned(ckpt: str | Path, family: str, *, base: str | None = None, **kwar
     apply_checkpoint(expert, checkpoint, path)
     expert.checkpoint_about = checkpoint.about
     if {"head.weight", "head.bias", "codebook.weight"} <= checkpoint.extra.keys():
-        parts = [checkpoint.extra[k].float() for k in ("head.weight", "head.bias", "codebook.weight")]
+        parts = [
+            checkpoint.extra[k].float() for k in ("head.weight", "head.bias", "codebook.weight")
+        ]
         expert.codebook_of_layer = (-1, *parts)
     return expert
 

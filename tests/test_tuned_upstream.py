@@ -94,11 +94,14 @@ def test_where_suite_full_finds_it(
         spec.resolve(**{**arguments, "upstream": "fbank"}, checkpoint="x")  # type: ignore[arg-type]
 
 
-def test_moving_a_checkpoint_does_not_change_the_signature(checkpoint: Path, tmp_path: Path) -> None:
+def test_moving_a_checkpoint_does_not_change_the_signature(
+    checkpoint: Path, tmp_path: Path
+) -> None:
     content: dict[str, str | None] = {"upstream_weights": "same"}
     signatures = {
         spec.signature(
-            spec.resolve(upstream="score_hubert", interface="last", task="pr", checkpoint=place), content
+            spec.resolve(upstream="score_hubert", interface="last", task="pr", checkpoint=place),
+            content,
         )
         for place in (str(checkpoint), str(tmp_path / "elsewhere.safetensors"))
     }

@@ -244,13 +244,12 @@ class Work:
             "data": record.data,
             "steps": spec.train.steps,
             "hours_processed": record.cost["hours_processed"],
+            "cost": record.cost,
             "versions": {"ssft-bench": __version__, "torch": torch.__version__},
         }
         path = self.folder / CHECKPOINT
         kept = {k: v.detach().cpu() for k, v in learner.method.kept().items()}
-        digest = save_checkpoint(
-            path, changed, about, kept, getattr(torch, spec.store)
-        )
+        digest = save_checkpoint(path, changed, about, kept, getattr(torch, spec.store))
         record.checkpoint = {"path": path.name, "sha256": digest, "tensors": len(changed)}
 
 
@@ -259,5 +258,3 @@ def _last_logged(folder: Path) -> dict[str, float]:
     lines: Sequence[str] = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
     found: dict[str, float] = json.loads(lines[-1]) if lines else {}
     return found
-
-

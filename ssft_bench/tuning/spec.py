@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -37,7 +38,7 @@ class Points(_Strict):
     @model_validator(mode="after")
     def _rising(self) -> Points:
         updates = [update for update, _ in self.points]
-        if any(b <= a for a, b in zip(updates, updates[1:], strict=False)):
+        if any(b <= a for a, b in itertools.pairwise(updates)):
             raise ValueError(f"updates must rise: {updates}")
         return self
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from collections import Counter
-from itertools import islice
+from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,7 +32,11 @@ def test_a_shuffled_pass_has_everything_once_and_passes_differ() -> None:
     packs = Packs(seconds(), TuneData(corpus="mini", batch_size=3), 1)
     assert packs.per_pass == 14
     one, two = (members(packs, 14 * n, 14) for n in range(2))
-    assert Counter(sum(one, [])) == Counter(range(40)) == Counter(sum(two, []))
+    assert (
+        Counter(functools.reduce(operator.iadd, one, []))
+        == Counter(range(40))
+        == Counter(functools.reduce(operator.iadd, two, []))
+    )
     assert one != two
     places = [place for n in range(14) for _, place in packs[n]]
     assert places == list(range(40))
@@ -53,7 +59,7 @@ def test_packs_by_length() -> None:
         assert sum(lengths[i] for i in pack) <= 20
         assert min(lengths[i] for i in pack) >= 2
     spans = sorted((min(lengths[i] for i in p), max(lengths[i] for i in p)) for p in one)
-    assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
+    assert all(a[1] <= b[0] for a, b in pairwise(spans))
 
 
 def test_bounds_hours_and_dropping() -> None:
@@ -106,7 +112,9 @@ def test_views_are_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
     assert len(alone) == 8
     assert [ids for ids, _ in alone] == [ids for ids, _ in helped]
     for (_, a), (_, b) in zip(alone + alone[5:], helped + later, strict=True):
-        assert all(torch.equal(x, y) for u, v in zip(a, b, strict=True) for x, y in zip(u, v, strict=True))
+        assert all(
+            torch.equal(x, y) for u, v in zip(a, b, strict=True) for x, y in zip(u, v, strict=True)
+        )
     assert max(len(w) for _, views in alone for w in views[0]) <= 4000
     drawn = [float(w[0]) for _, views in alone for w in views[1]]
     assert len(set(drawn)) == len(drawn)  # a second pass draws anew

@@ -82,7 +82,9 @@ def test_an_interrupted_run_ends_in_the_same_weights(
         assert bench(*arguments, "-o", tmp_path / "broken")[0] == 130
     assert records.load(tmp_path / "broken").status == "running"  # type: ignore[union-attr]
     assert bench(*arguments, "-o", tmp_path / "broken")[0] == 0
-    whole, broken = (read_checkpoint(tmp_path / n / "checkpoint.safetensors") for n in ("whole", "broken"))
+    whole, broken = (
+        read_checkpoint(tmp_path / n / "checkpoint.safetensors") for n in ("whole", "broken")
+    )
     assert all(torch.equal(t, broken.tensors[n]) for n, t in whole.tensors.items())
     events = records.load(tmp_path / "broken").events  # type: ignore[union-attr]
     assert {"kind": "resumed", "step": 6} in events
@@ -100,13 +102,17 @@ def test_kill_9(bench: Bench, arguments: list[object], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "ssft_bench", *map(str, more), "-o", str(out)]
     process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
     log, until = out / "log.jsonl", time.monotonic() + 120
-    while time.monotonic() < until and not (log.exists() and len(log.read_text().splitlines()) > 20):
+    while time.monotonic() < until and not (
+        log.exists() and len(log.read_text().splitlines()) > 20
+    ):
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
     assert not (out / "checkpoint.safetensors").exists()
     assert bench(*more, "-o", out)[0] == 0
-    whole, killed = (read_checkpoint(tmp_path / n / "checkpoint.safetensors") for n in ("whole", "killed"))
+    whole, killed = (
+        read_checkpoint(tmp_path / n / "checkpoint.safetensors") for n in ("whole", "killed")
+    )
     assert all(torch.equal(t, killed.tensors[n]) for n, t in whole.tensors.items())
 
 
@@ -114,7 +120,9 @@ def test_nan_stops_with_a_message(
     bench: Bench, arguments: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        TuneLearner, "forward", lambda self, *a: (sum(p.sum() for p in self.parameters()) * torch.nan, {})
+        TuneLearner,
+        "forward",
+        lambda self, *a: (sum(p.sum() for p in self.parameters()) * torch.nan, {}),
     )
     code, _, err = bench(*arguments, "-o", tmp_path / "nan")
     assert code == 1
@@ -136,7 +144,12 @@ def test_nan_stops_with_a_message(
     ],
 )
 def test_mistakes(
-    bench: Bench, arguments: list[object], tmp_path: Path, more: list[str], code: int, parts: list[str]
+    bench: Bench,
+    arguments: list[object],
+    tmp_path: Path,
+    more: list[str],
+    code: int,
+    parts: list[str],
 ) -> None:
     got, out, err = bench(*arguments, "-o", tmp_path / "out", *more)
     assert got == code, err

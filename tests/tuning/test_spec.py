@@ -44,7 +44,7 @@ def test_every_recipe_resolves_by_its_own_name(method: str) -> None:
      ("hubert_mini_local", "hubert_mini"), ("wavlm_mini", "wavlm_mini")],
 )  # fmt: skip
 def test_recipe_of_a_base(base: str, wanted: str) -> None:
-    assert recipe_for(base, dict.fromkeys(RECIPES, {})) == wanted
+    assert recipe_for(base, {key: {} for key in RECIPES}) == wanted
 
 
 def test_no_recipe_of_that_size() -> None:

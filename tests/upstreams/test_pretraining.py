@@ -15,6 +15,7 @@ from ssft_bench.upstreams.hubert_mini.expert import WEIGHTS
 from ssft_bench.upstreams.pretraining.audio import held_out, mini_files, recorded_files
 from ssft_bench.upstreams.pretraining.batches import frame_count
 from ssft_bench.upstreams.pretraining.clusters import assign, kmeans, mfcc39
+from ssft_bench.upstreams.pretraining.recipe import load_recipe
 from ssft_bench.upstreams.pretraining.weights import load_weights
 from tests.speech import murmur, real_data
 
@@ -80,3 +81,14 @@ def test_altered_weights_are_refused(tmp_path: Path) -> None:
     copy.unlink()
     with pytest.raises(MissingError):
         load_weights(copy)
+
+
+@pytest.mark.parametrize("name", ["hubert_mini", "wav2vec2_mini", "wavlm_mini"])
+def test_packaged_weights_name_their_recipe(name: str) -> None:
+    folder = WEIGHTS.parents[1] / name
+    recipe = load_recipe(folder / "recipe.yaml")
+    about = load_weights(folder / f"{name}.safetensors").about
+    assert about["recipe"] == recipe.digest
+    assert about["steps"] == sum(stage.train.steps for stage in recipe.stages)
+    for change in ({"seed": recipe.seed + 1}, {"init": "another_mini"}):
+        assert recipe.model_copy(update=change).digest != recipe.digest

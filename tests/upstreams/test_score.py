@@ -191,9 +191,13 @@ def test_the_projection_learns_from_the_teachers_branch_too(tmp_path: Path) -> N
     for detach in (False, True):
         learner.zero_grad()
         if detach:  # the control: a projection that is shared but not trained by the target
+            calls = iter(range(2))
             project = method.projection.forward
-            calls = iter((project, lambda f: project(f).detach()))
-            method.projection.forward = lambda f, c=calls: next(c)(f)  # type: ignore[method-assign]
+
+            def once(f: torch.Tensor, c: object = calls, p: object = project) -> torch.Tensor:
+                return p(f) if next(c) == 0 else p(f).detach()  # type: ignore[operator, call-overload]
+
+            method.projection.forward = once  # type: ignore[method-assign]
         loss, _ = method.loss(learner.student.eval(), teacher, batch)
         loss.backward()
         gradients.append(method.projection[0].weight.grad.clone())

@@ -109,7 +109,7 @@ def test_the_methods_loss_is_that_of_its_parts(tmp_path: Path) -> None:
 
 
 def test_who_learns(tmp_path: Path) -> None:
-    learner, method = build(tmp_path)
+    learner, _method = build(tmp_path)
     optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], lr=1e-2)
     before = {n: p.detach().clone() for n, p in learner.named_parameters()}
     rng = np.random.default_rng()

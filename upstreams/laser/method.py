@@ -95,7 +95,9 @@ class Laser(FineTuningMethod):
         o = self.options
         first, second = batch.views
         if o.padding == "together":
-            found = [encoder.padded_features(student, pair) for pair in zip(first, second, strict=True)]
+            found = [
+                encoder.padded_features(student, pair) for pair in zip(first, second, strict=True)
+            ]
             pairs = [[one[0] for one in found], [one[1] for one in found]]
         else:
             pairs = [encoder.features(student, first), encoder.features(student, second)]

@@ -21,7 +21,7 @@ from ssft_bench.upstreams.pretraining.weights import load_weights
 
 
 class SmallUpstream(UpstreamBase):  # type: ignore[misc]
-    """Expert of `hubert_mini` and `wav2vec2_mini`; each names its own weights file."""
+    """Expert of `hubert_mini`, `wav2vec2_mini` and `wavlm_mini`; each names its own weights file."""
 
     def __init__(
         self,
@@ -67,9 +67,7 @@ class SmallUpstream(UpstreamBase):  # type: ignore[misc]
         convolution and hidden from attention.
         """
         model = self.model
-        # feature_grad_mult is 0, as in s3prl: no gradient reaches the convolutional stack by default.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and model.feature_grad_mult > 0):
-            features = [self._convolved(wav) for wav in wavs]
+        features = [self._convolved(wav) for wav in wavs]
         frames = torch.tensor([len(f) for f in features], device=wavs[0].device)
         padded = pad_sequence(features, batch_first=True)
         if model.post_extract_proj is not None:

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ssft_bench.errors import UsageError
 from ssft_bench.upstreams.pretraining.audio import SAMPLE_RATE
 
 BAND_KERNEL = 160
@@ -18,9 +19,9 @@ BAND_KERNEL = 160
 def build_model(
     kind: str, model: Mapping[str, Any], task: Mapping[str, Any], clusters: int, seed: int
 ) -> nn.Module:
-    """A freshly initialised HubertModel ("hubert", with `clusters` targets) or Wav2Vec2Model ("wav2vec2").
+    """A freshly initialised model: "hubert" (with `clusters` targets), "wav2vec2" or "wavlm".
 
-    The global generator is left as it was.
+    The global generator is left as it was. Raises UsageError for a key that WavLM does not know.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -32,9 +33,34 @@ def build_model(
             # s3prl's uniform(0, 1) would start with all cosines near 1.
             nn.init.normal_(built.label_embs_concat)
             return _with_bands(built)
+        if kind == "wavlm":
+            return _with_bands(_wavlm({**model, **task}))
         from s3prl.upstream.wav2vec2 import wav2vec2_model as w
 
         return _with_bands(w.Wav2Vec2Model(w.Wav2Vec2Config(**model)))
+
+
+def _wavlm(config: Mapping[str, Any]) -> nn.Module:
+    """s3prl's WavLM: one configuration for model and task, and no prediction head."""
+    from s3prl.upstream.wavlm.WavLM import WavLM, WavLMConfig
+
+    # WavLMConfig takes any key, so a misspelt one would change nothing and nobody would know.
+    if strangers := config.keys() - vars(WavLMConfig()).keys():
+        raise UsageError(f"model: WavLM has no setting {', '.join(sorted(strangers))}")
+    built: nn.Module = WavLM(WavLMConfig(dict(config)))
+    return built
+
+
+def zero_relative_positions_(model: nn.Module) -> None:
+    """Set WavLM's relative position embeddings to zero.
+
+    The bias of attention is gate times embedding (Chen et al. 2022, "WavLM"), so the model then computes
+    what the same transformer without relative positions does. It still learns them: their gradient
+    is the gate, which is not zero.
+    """
+    for name, parameter in model.named_parameters():
+        if name.endswith("relative_attention_bias.weight"):
+            nn.init.zeros_(parameter)
 
 
 def _with_bands(model: Any) -> nn.Module:
@@ -76,7 +102,9 @@ def _mel(hertz: float) -> float:
 
 def convolved(model: Any, waves: Tensor) -> tuple[Tensor, Tensor]:
     """Normalised convolutional features (batch, frames, channels), and their mean square before that."""
-    features = model.feature_extractor(waves)
+    # With feature_grad_mult 0, s3prl's experts keep gradients out of the convolutions, and only there.
+    with torch.set_grad_enabled(torch.is_grad_enabled() and model.feature_grad_mult > 0):
+        features = model.feature_extractor(waves)
     if 0 < model.feature_grad_mult < 1:
         from s3prl.upstream.wav2vec2.wav2vec2_model import GradMultiply
 

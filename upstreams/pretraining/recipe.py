@@ -49,6 +49,30 @@ class Targets(_Strict):
     """Frames the centres are fitted on."""
 
 
+class Mixing(_Strict):
+    """WavLM's utterance mixing: what is added to a crop whose targets stay those of the crop alone."""
+
+    probability: float = Field(ge=0, le=1)
+    """Share of the crops that something is added to."""
+    noise: float = Field(default=0.1, ge=0, le=1)
+    """Share of these that get coloured noise; the others get a part of another crop of the batch."""
+    longest: float = Field(default=0.5, gt=0, le=1)
+    """Longest added part, as a share of the crop."""
+    speech_decibels: tuple[float, float] = (-5.0, 5.0)
+    """Lowest and highest energy of the crop over that of added speech."""
+    noise_decibels: tuple[float, float] = (-5.0, 20.0)
+    """The same for added noise."""
+
+
+class Head(_Strict):
+    """Prediction head of a model class that has none of its own (WavLM)."""
+
+    dim: int = Field(gt=0)
+    """Width of the space in which states are compared with the embeddings of the clusters."""
+    temperature: float = Field(gt=0)
+    """Divides the cosines."""
+
+
 class Stage(_Strict):
     """One training run."""
 
@@ -59,35 +83,52 @@ class Stage(_Strict):
     train: TrainSpec
     """How long and how fast."""
     targets: Targets | None = None
-    """HuBERT's targets; none for wav2vec 2.0."""
+    """HuBERT's and WavLM's targets; none for wav2vec 2.0."""
     start: Literal["fresh", "body", "all"] = "fresh"
-    """Random weights, the previous stage's without its prediction head, or all of them."""
+    """Random weights, the previous stage's without its prediction head, or all of them.
+
+    The stage before the first one is the upstream that the recipe's `init` names.
+    """
     unmasked_weight: float = 0.0
-    """HuBERT: weight of the loss on unmasked frames."""
+    """HuBERT, WavLM: weight of the loss on unmasked frames."""
     diversity_weight: float = 0.1
     """wav2vec 2.0: weight of the codebook diversity loss."""
     penalty_weight: float = 0.0
     """Weight of the mean squared feature of the convolutional stack."""
+    mixing: Mixing | None = None
+    """WavLM: utterance mixing."""
+    head: Head | None = None
+    """WavLM: its prediction head."""
 
 
 class Recipe(_Strict):
     """A whole pretraining."""
 
-    kind: Literal["hubert", "wav2vec2"]
+    kind: Literal["hubert", "wav2vec2", "wavlm"]
     """Which model class of s3prl."""
     seed: int = 0
     """Seed of initial weights, batches, masks and clusters."""
     model: dict[str, Any]
-    """Arguments of HubertConfig or Wav2Vec2Config."""
+    """Arguments of HubertConfig, Wav2Vec2Config or WavLMConfig."""
     task: dict[str, Any]
-    """Arguments of HubertPretrainingConfig or AudioPretrainingConfig."""
+    """Arguments of HubertPretrainingConfig or AudioPretrainingConfig; WavLM: more of WavLMConfig."""
     stages: list[Stage]
     """In order."""
+    init: str | None = None
+    """Upstream of this package, pretrained: where the first stage starts and takes hidden targets from."""
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON."""
-        return sha256_json(self.model_dump(mode="json"))
+        """SHA-256 of the canonical JSON; fields added since the first weights count only when set."""
+        plain = self.model_dump(mode="json")
+        for part in (plain, *plain["stages"]):
+            for name in _ADDED & part.keys():
+                if part[name] is None:
+                    del part[name]
+        return sha256_json(plain)
+
+
+_ADDED = frozenset({"init", "mixing", "head"})
 
 
 def load_recipe(path: Path) -> Recipe:

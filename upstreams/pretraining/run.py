@@ -18,9 +18,13 @@ from ssft_bench.files import atomic_path, write_json
 from ssft_bench.training import Trainer, seed_for
 from ssft_bench.upstreams.pretraining import audio, clusters
 from ssft_bench.upstreams.pretraining.batches import CropBatches, frame_count
-from ssft_bench.upstreams.pretraining.models import build_model, layer_output
+from ssft_bench.upstreams.pretraining.models import (
+    build_model,
+    layer_output,
+    zero_relative_positions_,
+)
 from ssft_bench.upstreams.pretraining.recipe import Recipe, Stage, Targets, load_recipe
-from ssft_bench.upstreams.pretraining.weights import save_weights
+from ssft_bench.upstreams.pretraining.weights import load_weights, save_weights
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -34,7 +38,7 @@ def run(recipe: Recipe, data: Path, mini: Path | None, out: Path, make: MakeLear
     """Train all stages below `out`; returns the exported weights. Finished stages are not repeated."""
     from lightning_fabric import Fabric
 
-    model: nn.Module | None = None
+    model = initial_model(recipe.init)
     hours: dict[str, float] = {}
     done: dict[str, Any] = {"hours_processed": 0.0, "steps": 0, "seconds": 0.0}
     for number, stage in enumerate(recipe.stages):
@@ -62,8 +66,9 @@ def run(recipe: Recipe, data: Path, mini: Path | None, out: Path, make: MakeLear
 def describe(recipe: Recipe, stage: Stage) -> dict[str, Any]:
     """What a weights file says about itself, apart from the length of the run."""
     count = stage.targets.clusters if stage.targets else 0
+    origin = {"init": recipe.init} if recipe.init else {}
     return {"kind": recipe.kind, "model": recipe.model, "task": recipe.task, "clusters": count,
-            "recipe": recipe.digest}  # fmt: skip
+            "recipe": recipe.digest, **origin}  # fmt: skip
 
 
 def gather(stage: Stage, data: Path, mini: Path | None) -> list[audio.Recording]:
@@ -79,15 +84,30 @@ def gather(stage: Stage, data: Path, mini: Path | None) -> list[audio.Recording]
     return audio.read_recordings(wanted, stage.data.min_seconds)
 
 
+def initial_model(name: str | None) -> nn.Module | None:
+    """The packaged model that a recipe starts from, if it names one; MissingError when there is none."""
+    if name is None:
+        return None
+    return load_weights(Path(__file__).parents[1] / name / f"{name}.safetensors").model
+
+
 def new_model(recipe: Recipe, stage: Stage, previous: nn.Module | None) -> nn.Module:
-    """A model for a stage, with the previous stage's body when the stage asks for it."""
+    """A model for a stage, with the previous stage's body when the stage asks for it.
+
+    Relative positions that the previous model had not are zero: the start computes what it did. Raises
+    UsageError when the new model has no place for a part of the previous one.
+    """
     count = stage.targets.clusters if stage.targets else 0
     seed = seed_for(recipe.seed, stage.name) % 2**31
     model = build_model(recipe.kind, recipe.model, recipe.task, count, seed)
     if stage.start != "fresh" and previous is not None:
         skip = HEAD if stage.start == "body" else ()
         kept = {k: v for k, v in previous.state_dict().items() if not k.startswith(skip)}
-        model.load_state_dict(kept, strict=False)
+        missing, unexpected = model.load_state_dict(kept, strict=False)
+        if unexpected:
+            raise UsageError(f"{stage.name}, start: the model lacks {', '.join(unexpected)}")
+        if any("relative_attention_bias" in name for name in missing):
+            zero_relative_positions_(model)
     return model
 
 
@@ -151,7 +171,9 @@ def train(
         weights=data.corpora,
         seed=seed,
     )
-    learner = make(model, stage)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_for(seed, stage.name, "learner"))  # a learner may bring its own head
+        learner = make(model, stage)
     trainer = Trainer(
         learner, batches, stage.train, folder, seed=seed, fabric=fabric, label=stage.name
     )

@@ -6,6 +6,7 @@ from ssft_bench.tuned_upstream import tuned
 
 RELEASED = "https://huggingface.co/datasets/vectominist/spin_ckpt"
 
+
 @tuned(base="hubert_base", released=RELEASED)
 def spin_hubert() -> None:
     """HuBERT tuned by SPIN; without a checkpoint, the mini one."""

@@ -1,0 +1,201 @@
+"""Do SSFT methods help? Base against tuned upstreams: pr, asr, and finding spoken words; three seeds.
+
+    python benchmarks/ssft_methods.py -o results                      # the embedded corpus
+    python benchmarks/ssft_methods.py -o results --data ROOT          # and AN4 below ROOT
+    python benchmarks/ssft_methods.py -o results --words FOLDER       # and <word>/*.flac
+
+Every cell is a run of `ssft-bench run` with the recipe of its suite and is kept in `-o`: a second call
+prints the tables again. Hidden states are computed once for an upstream and a corpus. With several
+processes on one machine, give each its share of the upstreams (`--upstreams`), then call once for all.
+
+Printed are means over the seeds of the head; the interval is a bootstrap over test speakers of the
+predictions of all seeds together, and for differences from the base a paired one. It does not cover
+the seed of tuning.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ssft_bench import registry, results, runner, spec
+from ssft_bench.analysis import retrieval, spotting
+from ssft_bench.corpora.mini_corpus import Mini
+from ssft_bench.files import write_json
+from ssft_bench.metric import Counts, Metric, Prediction
+from ssft_bench.statistics import Score, score
+from ssft_bench.upstream import load_upstream
+
+UPSTREAMS = ("hubert_mini", "score_hubert", "spin_hubert", "laser_hubert", "rewire_hubert")
+TASKS = ("pr", "asr")
+Cell = tuple[str, str]
+
+
+def main() -> None:
+    """Run what is missing, print what is there."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("-o", "--out", type=Path, required=True)
+    parser.add_argument("--upstreams", nargs="+", default=UPSTREAMS)
+    parser.add_argument("--tasks", nargs="*", default=TASKS)
+    parser.add_argument("--interface", default="weighted_sum")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument("--data", help="folder that holds AN4")
+    parser.add_argument("--words", type=Path, help="folder of isolated words, <word>/*.flac")
+    given = parser.parse_args()
+    cells = [(task, corpus) for corpus in _corpora(given) for task in given.tasks]
+    predictions: dict[str, dict[Cell, list[list[Prediction]]]] = {}
+    words: dict[str, dict[str, dict[str, Any]]] = {}
+    for upstream in given.upstreams:
+        predictions[upstream] = _runs(given, upstream, cells)
+        words[upstream] = _words(given, upstream)
+    print(_table(predictions, words, cells))
+    if len(given.upstreams) > 1:
+        print(_differences(predictions, cells))
+
+
+def _corpora(given: argparse.Namespace) -> list[str]:
+    return ["mini", "an4"] if given.data else ["mini"]
+
+
+def _runs(
+    given: argparse.Namespace, upstream: str, cells: Sequence[Cell]
+) -> dict[Cell, list[list[Prediction]]]:
+    """Predictions of every seed of every cell."""
+    found: dict[Cell, list[list[Prediction]]] = {}
+    machine = runner.Machine("cpu", states={})
+    for task, corpus in cells:
+        if corpus == "an4" and cells.index((task, corpus)) == len(given.tasks):
+            machine = runner.Machine("cpu", states={})  # the first corpus' states are done with
+        for seed in given.seeds:
+            resolved = spec.resolve(
+                upstream=upstream, interface=given.interface, task=task, corpus=corpus,
+                data=given.data if corpus == "an4" else None, seed=seed,
+            )  # fmt: skip
+            answer = runner.run(resolved, given.out, machine=machine)
+            found.setdefault((task, corpus), []).append(results.load_predictions(answer.folder))
+    return found
+
+
+def _words(given: argparse.Namespace, upstream: str) -> dict[str, dict[str, Any]]:
+    """Best layer's row of each search for spoken words, from its file when it is there."""
+    path = given.out / f"words_{upstream}.json"
+    if path.exists():
+        stored: dict[str, dict[str, Any]] = json.loads(path.read_text())
+        if "keywords" in stored or not given.words:
+            return stored
+    loaded = load_upstream(upstream, {}).eval()
+    layers = range(loaded.spec.num_layers)
+    found = {"mini": spotting.measure(loaded, layers, spotting.terms(Mini()))}
+    if given.words:
+        heard = retrieval.folder_words(given.words, held_out_only=True)
+        chosen = retrieval.chosen(heard, 60, 0)
+        found["keywords"] = retrieval.measure(loaded, layers, chosen)
+    rows = {name: {**_last(own), "best": _best(own), "layers": own} for name, own in found.items()}
+    write_json(path, rows)
+    return rows
+
+
+def _last(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {k: rows[-1][k] for k in ("layer", "map", "map_ci95", "chance", "queries")}
+
+
+def _best(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The layer with the highest MAP; picked on what it is reported on, so only to look at."""
+    best = max(rows, key=lambda row: float(row["map"]))
+    return {k: best[k] for k in ("layer", "map")}
+
+
+def _metric(task: str) -> Metric:
+    metric: Metric = registry.load("tasks", task).primary()
+    return metric
+
+
+def _pooled(metric: Metric, seeds: list[list[Prediction]]) -> Score:
+    return score(metric, [p for own in seeds for p in own], seed=1)
+
+
+def _table(
+    predictions: dict[str, dict[Cell, list[list[Prediction]]]],
+    words: dict[str, dict[str, dict[str, Any]]],
+    cells: Sequence[Cell],
+) -> str:
+    heads = [f"{task} {corpus}, {_metric(task).name.upper()} ↓ %" for task, corpus in cells]
+    kinds = list(next(iter(words.values())))
+    heads += [f"words {kind}, MAP ↑ %" for kind in kinds]
+    lines = [["upstream", *heads, *COSTS], ["---"] * (1 + len(heads) + len(COSTS))]
+    for upstream, own in predictions.items():
+        line = [upstream]
+        for task, corpus in cells:
+            metric, seeds = _metric(task), own[task, corpus]
+            pooled = _pooled(metric, seeds)
+            each = "/".join(f"{_pooled(metric, [one]).value:.1f}" for one in seeds)
+            line.append(f"{pooled.value:.1f} [{_ends(pooled.ci95)}] ({each})")
+        for kind in kinds:
+            row = words[upstream][kind]
+            best = row["best"]
+            line.append(
+                f"{row['map']:.1f} [{_ends(row['map_ci95'])}], best layer {best['layer']}: {best['map']:.1f}"
+            )
+        lines.append([*line, *_costs(upstream)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+COSTS = ("hours of speech", "trained", "minutes")
+
+
+def _costs(upstream: str) -> list[str]:
+    """What tuning took, from the checkpoint."""
+    about = getattr(load_upstream(upstream, {}).expert, "checkpoint_about", None)
+    if about is None:
+        return ["0", "0", "0"]
+    cost = about["cost"]
+    trained = cost["parameters"]["upstream"]["trainable"]
+    return [f"{about['hours_processed']:.1f}", f"{trained:,}", f"{cost['seconds'] / 60:.1f}"]
+
+
+def _ends(ends: Sequence[float]) -> str:
+    return " to ".join(f"{end:.1f}" for end in ends)
+
+
+def _differences(
+    predictions: dict[str, dict[Cell, list[list[Prediction]]]], cells: Sequence[Cell]
+) -> str:
+    """Tuned minus base, paired over speakers, seeds together."""
+    base, *others = predictions
+    lines = [[f"minus {base}", *(f"{task} {corpus}" for task, corpus in cells)]]
+    lines.append(["---"] * len(lines[0]))
+    for upstream in others:
+        line = [upstream]
+        for cell in cells:
+            found = _difference(
+                _metric(cell[0]), predictions[upstream][cell], predictions[base][cell]
+            )
+            line.append(f"{found.value:+.1f} [{_ends(found.ci95)}]")
+        lines.append(line)
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _difference(
+    metric: Metric, ours: list[list[Prediction]], base: list[list[Prediction]]
+) -> Score:
+    counts: dict[str, Counts] = {}
+    for side, seeds in enumerate((ours, base)):
+        for p in (p for own in seeds for p in own):
+            one = metric.counts(p)
+            both = counts.setdefault(p.id, np.zeros(2 * len(one)))
+            both[side * len(one) : (side + 1) * len(one)] += one
+    half = len(next(iter(counts.values()))) // 2
+    paired = Metric(
+        metric.name, metric.unit, metric.higher_is_better, True, lambda p: counts[p.id],
+        lambda sums: metric.combine(sums[..., :half]) - metric.combine(sums[..., half:]),
+    )  # fmt: skip
+    return score(paired, base[0], seed=1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""Spotting against plain recursion, and on speech that was put together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ssft_bench.analysis import spotting
+from ssft_bench.corpora.manifest import Utterance
+from ssft_bench.corpora.mini_corpus import Mini
+from ssft_bench.upstream import load_upstream
+
+
+def plain(distance: np.ndarray) -> float:
+    """All monotone paths with steps of 0, 1 or 2, by recursion."""
+
+    def best(i: int, j: int) -> float:
+        if i == 0:
+            return float(distance[0, j])
+        return float(distance[i, j]) + min(best(i - 1, k) for k in range(max(0, j - 2), j + 1))
+
+    n, m = distance.shape
+    return min(best(n - 1, j) for j in range(m)) / n
+
+
+def test_the_kernel_is_the_plain_recursion() -> None:
+    rng = np.random.default_rng()
+    for _ in range(20):
+        shape = tuple(rng.integers(1, 7, 2))
+        distance = rng.random(shape, dtype=np.float32)
+        assert spotting.cheapest(distance) == pytest.approx(plain(distance), rel=1e-5)
+
+
+def test_a_term_inside_costs_nothing() -> None:
+    rng = np.random.default_rng()
+    term, before, after = (rng.standard_normal((n, 5)) for n in (6, 9, 4))
+    utterance = np.concatenate([before, term, after])
+    unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (term, utterance, after)]
+    assert spotting.cheapest(1 - unit[0] @ unit[1].T) == pytest.approx(0, abs=1e-6)
+    assert spotting.cheapest(1 - unit[0] @ unit[2].T) > 0.05  # the control
+
+
+def test_what_an_utterance_says() -> None:
+    row = Utterance("u", Path("u"), "test", text="THE ART OF STARTING")
+    assert spotting.says(row, "ART")
+    assert spotting.says(row, "ART OF")
+    assert not spotting.says(row, "START")
+
+
+def test_on_the_embedded_corpus() -> None:
+    splits = spotting.terms(Mini())
+    few = {"test": (splits["test"][0][:4], splits["test"][1][:40])}
+    heard = [
+        q for q in few["test"][0] if any(spotting.says(u, str(q.text)) for u in few["test"][1])
+    ]
+    rows = spotting.measure(load_upstream("fbank", {}), [0], few)
+    assert rows[0]["queries"] == len(heard) > 0
+    assert 0 <= rows[0]["map_ci95"][0] <= rows[0]["map"] <= rows[0]["map_ci95"][1] <= 100
+    assert rows[0]["chance"] < 40
