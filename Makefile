@@ -57,8 +57,8 @@ echo "$(CURDIR)" > $(VENV)/.folder
 endef
 
 demo: $(VENV)/.installed
+	$(VENV)/bin/ssft-bench run --upstream score_hubert --interface hconv --task asr
 	$(VENV)/bin/ssft-bench run --upstream hubert_mini --interface hconv --task asr
-	$(VENV)/bin/ssft-bench run --upstream hubert_mini --interface weighted_sum --task asr
 	$(VENV)/bin/ssft-bench run --upstream fbank --interface weighted_sum --task asr
 	$(VENV)/bin/ssft-bench leaderboard build
 

@@ -118,13 +118,14 @@ def test_the_command_works_elsewhere(target: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "leaderboard" in done.stdout
     listed = {}
-    for kind in ("interfaces", "tasks", "upstreams", "corpora"):
+    for kind in ("interfaces", "tasks", "upstreams", "corpora", "methods"):
         done = elsewhere(target, tmp_path, "-m", "ssft_bench", "list", kind, "--json")
         assert done.returncode == 0, done.stderr
         listed[kind] = {row["name"] for row in json.loads(done.stdout)}
     assert {"last", "layer", "weighted_sum", "hconv"} <= listed["interfaces"]
     assert {"asr", "pr"} <= listed["tasks"]
-    assert {"hubert_mini", "wav2vec2_mini"} <= listed["upstreams"]
+    assert {"hubert_mini", "wav2vec2_mini", "wavlm_mini", "score_hubert"} <= listed["upstreams"]
+    assert {"score", "spin", "laser", "rewire"} <= listed["methods"]
     assert {"mini", "an4", "librispeech"} <= listed["corpora"]
 
 

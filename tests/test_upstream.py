@@ -93,7 +93,7 @@ def test_a_wrong_frame_rate_is_noticed() -> None:
         Upstream("liar", Liar())([torch.zeros(16000)])
 
 
-@pytest.mark.parametrize("name", ["hubert_mini", "wav2vec2_mini"])
+@pytest.mark.parametrize("name", ["hubert_mini", "wav2vec2_mini", "wavlm_mini"])
 def test_packaged_models(name: str) -> None:
     upstream, control = load_upstream(name, {}).eval(), load_upstream(f"{name}_random", {}).eval()
     assert upstream.spec.num_layers >= 7

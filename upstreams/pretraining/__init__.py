@@ -1,1 +1,1 @@
-"""What the recipes of hubert_mini and wav2vec2_mini share: audio, batches, targets, weights, expert."""
+"""What the recipes of the mini upstreams share: audio, batches, targets, weights, expert."""
