@@ -74,7 +74,7 @@ def participating(upstream: Upstream) -> list[str]:
     noise = torch.randn(SAMPLE_RATE, generator=torch.Generator().manual_seed(0))
     noise = noise.to(next(expert.parameters()).device)
     with torch.enable_grad():
-        sum(s.float().mean() for s in upstream([noise]).states).backward()  # type: ignore[union-attr]
+        torch.stack([s.float().mean() for s in upstream([noise]).states]).sum().backward()
     found = [n for n, p in expert.named_parameters() if p.grad is not None]
     for p, required in was.items():
         p.requires_grad_(required)
@@ -97,7 +97,7 @@ def no_layerdrop(upstream: Upstream) -> dict[str, float]:
     """
     model: Any = getattr(upstream.expert, "model", None)
     encoder = getattr(model, "encoder", None)
-    if hasattr(encoder, "layerdrop"):
+    if encoder is not None and hasattr(encoder, "layerdrop"):
         encoder.layerdrop = 0.0
     config = getattr(model, "config", None)
     if config is not None:

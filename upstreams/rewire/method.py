@@ -51,10 +51,14 @@ def _speech(tts: str) -> SpeechCache:
 
 
 def nt_xent(a: Tensor, b: Tensor, temperature: float) -> Tensor:
-    """NT-Xent of pairs (a_i, b_i), each [n, D], both directions (Chen et al. 2020, equation 1)."""
+    """NT-Xent of pairs (a_i, b_i), each [n, D], both directions (Chen et al. 2020, equation 1).
+
+    In fp32 under autocast too: pooled vectors have cosines that differ in the third digit.
+    """
     n = len(a)
-    z = F.normalize(torch.cat([a, b]).float(), dim=-1)
-    similar = z @ z.T / temperature
+    with torch.autocast(a.device.type, enabled=False):
+        z = F.normalize(torch.cat([a, b]).float(), dim=-1)
+        similar = z @ z.T / temperature
     similar = similar.masked_fill(torch.eye(2 * n, dtype=torch.bool, device=z.device), -torch.inf)
     return F.cross_entropy(similar, torch.arange(2 * n, device=z.device).roll(n))
 
@@ -120,7 +124,7 @@ class Rewire(FineTuningMethod):
         first, second = (encoder.mean_states(student, view) for view in batch.views)
         loss = nt_xent(first, second, self.options.temperature)
         with torch.no_grad():
-            a, b = (F.normalize(v.float(), dim=-1) for v in (first, second))
+            a, b = (F.normalize(v.double(), dim=-1) for v in (first, second))
             cosines = a @ b.T
             n = len(a)
             off = (cosines.sum() - cosines.trace()) / max(1, n * n - n)

@@ -71,8 +71,12 @@ def projection(width: int, widths: Sequence[int], seed: int) -> nn.Sequential:
 
 
 def padded(frames: Sequence[Tensor], project: nn.Module) -> tuple[Tensor, Tensor]:
-    """Projected unit rows [batch, longest, width] of features [frames, dim], fp32, and lengths [batch]."""
-    rows = [F.normalize(project(one).float(), dim=-1) for one in frames]
+    """Projected unit rows [batch, longest, width] of features [frames, dim], and lengths [batch].
+
+    In fp32 under autocast too: the divergence is a small difference of large sums.
+    """
+    with torch.autocast(frames[0].device.type, enabled=False):
+        rows = [F.normalize(project(one.float()), dim=-1) for one in frames]
     lengths = torch.tensor([len(one) for one in rows], device=rows[0].device)
     return pad_sequence(rows, batch_first=True), lengths
 

@@ -122,17 +122,17 @@ class Spin(FineTuningMethod):
             self._normalize_codebook()
         # A copy, so that the faithful order may write into the weight before the backward pass.
         codebook = self.codebook.weight.clone()
-        scores = [
+        one, two = (
             self._scores(torch.cat(encoder.features(student, view)), codebook)
             for view in batch.views
-        ]
-        loss = swapped_prediction(*scores, o.temperature, o.epsilon, o.iterations)
+        )
+        loss = swapped_prediction(one, two, o.temperature, o.epsilon, o.iterations)
         if o.normalize_codebook == "after_forward":
             self._normalize_codebook()
         with torch.no_grad():
-            codes = [s.argmax(-1) for s in scores]
-            agree = (codes[0] == codes[1]).float().mean()
-            used = perplexity(codes[0], o.codes)
+            codes = one.argmax(-1)
+            agree = (codes == two.argmax(-1)).float().mean()
+            used = perplexity(codes, o.codes)
         return loss, {"agreement": float(agree), "code_perplexity": float(used)}
 
     def kept(self) -> dict[str, Tensor]:
@@ -140,8 +140,9 @@ class Spin(FineTuningMethod):
         return self.state_dict()
 
     def _scores(self, frames: Tensor, codebook: Tensor) -> Tensor:
-        """Cosines of frames [B, D] with the codes: [B, K]."""
-        return F.normalize(self.head(frames).float(), dim=-1) @ codebook.float().T
+        """Cosines of frames [B, D] with the codes: [B, K]; in fp32, as epsilon magnifies them fiftyfold."""
+        with torch.autocast(frames.device.type, enabled=False):
+            return F.normalize(self.head(frames.float()), dim=-1) @ codebook.T
 
     @torch.no_grad()
     def _normalize_codebook(self) -> None:
