@@ -35,8 +35,13 @@ class ViewBatch:
     No dataclass: Fabric would walk through its fields and copy every one at each step.
     """
 
-    def __init__(self, ids: Sequence[str], views: Sequence[Sequence[Tensor]]) -> None:
-        self.ids, self.views = list(ids), [list(one) for one in views]
+    def __init__(
+        self,
+        ids: Sequence[str],
+        views: Sequence[Sequence[Tensor]],
+        remarks: Sequence[str] = (),
+    ) -> None:
+        self.ids, self.views, self.remarks = list(ids), [list(one) for one in views], list(remarks)
 
 
 class FineTuningMethod(nn.Module, ABC):
@@ -57,6 +62,8 @@ class FineTuningMethod(nn.Module, ABC):
     needs_text: ClassVar[bool] = False
     """Whether `prepare` and `views` read transcripts."""
 
+    may_remark: ClassVar[tuple[str, ...]] = ()
+    """What `views` may put into `remarks`; the record tells how often each was said."""
     sums_gradients: bool = False
     """True repeats code that never calls zero_grad: each update follows the sum of all gradients so far."""
 
@@ -64,6 +71,7 @@ class FineTuningMethod(nn.Module, ABC):
         """`student` is the upstream that will learn, for its widths; `seed` for initial weights."""
         super().__init__()
         self.options = options
+        self.remarks: list[str] = []
 
     @abstractmethod
     def views(
@@ -71,7 +79,8 @@ class FineTuningMethod(nn.Module, ABC):
     ) -> tuple[Wave, ...]:
         """The views of one recording. Runs in data workers: it may not touch the modules.
 
-        `place` is the utterance's position in its pass over the data.
+        `place` is the utterance's position in its pass over the data. What did not go as wished (no
+        pitch was found, ...) is appended to `self.remarks`.
         """
 
     @abstractmethod

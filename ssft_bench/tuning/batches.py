@@ -107,8 +107,8 @@ class ViewBatches:
             num_workers=self.workers,
             prefetch_factor=4 if self.workers else None,
         )
-        for ids, views in loader:
-            yield ViewBatch(ids, views)
+        for ids, views, remarks in loader:
+            yield ViewBatch(ids, views, remarks)
 
 
 class _Source(Dataset[Any]):
@@ -125,12 +125,14 @@ class _Source(Dataset[Any]):
         self.utterances, self.packs, self.method = utterances, packs, method
         self.rank, self.world = rank, world
 
-    def __getitem__(self, index: int) -> tuple[list[str], list[list[torch.Tensor]]]:
+    def __getitem__(self, index: int) -> tuple[list[str], list[list[torch.Tensor]], list[str]]:
         members = self.packs[index]
         mine = members[self.rank :: self.world] or members[:1]
+        self.method.remarks.clear()
         made = [self._views(self.utterances[i], index, place) for i, place in mine]
         ids = [self.utterances[i].id for i, _ in mine]
-        return ids, [[torch.from_numpy(w) for w in view] for view in zip(*made, strict=True)]
+        views = [[torch.from_numpy(w) for w in view] for view in zip(*made, strict=True)]
+        return ids, views, list(self.method.remarks)
 
     def _views(self, row: Utterance, index: int, place: int) -> tuple[Wave, ...]:
         rng = np.random.default_rng(seed_for(self.packs.seed, "views", index, row.id))

@@ -17,6 +17,8 @@ from ssft_bench.upstream import Upstream
 class TuneLearner(nn.Module):
     """Loss of a micro-batch of views. The teacher is no part of it: it is neither trained nor stored."""
 
+    remarked: Tensor
+
     def __init__(
         self, student: Upstream, method: FineTuningMethod, teacher: Upstream | None = None
     ) -> None:
@@ -33,6 +35,8 @@ class TuneLearner(nn.Module):
         self._teacher = [teacher]  # in a list, so that it is no submodule
         self.trained = _train_only(student, method.trainable(student))
         self.alarm, self.events = CollapseAlarm(), list[dict[str, Any]]()
+        # Buffers are kept for a resumed run.
+        self.register_buffer("remarked", torch.zeros(len(method.may_remark), dtype=torch.int64))
         if method.sums_gradients:
             self._sum_gradients()
 
@@ -44,10 +48,18 @@ class TuneLearner(nn.Module):
         teacher = self._teacher[0]
         if teacher is not None:
             teacher.to(device)
-        moved = ViewBatch(batch.ids, [[w.to(device) for w in view] for view in batch.views])
+        moved = ViewBatch(
+            batch.ids, [[w.to(device) for w in view] for view in batch.views], batch.remarks
+        )
         loss, logs = self.method.loss(self.student, teacher, moved)
         self.events += self.alarm.watch(logs)
+        for number, remark in enumerate(self.method.may_remark):
+            self.remarked[number] += batch.remarks.count(remark)
         return loss, logs
+
+    def remarks(self) -> dict[str, int]:
+        """How often the views said each of the method's remarks."""
+        return dict(zip(self.method.may_remark, self.remarked.tolist(), strict=True))
 
     def _sum_gradients(self) -> None:
         """Add every gradient to the sum of all before it, as code does that never calls zero_grad."""

@@ -202,6 +202,7 @@ class Work:
         learner.events = trainer.outcome.events  # kept with the checkpoint to resume from
         outcome = trainer.run()
         record.events += outcome.events
+        record.method["remarks"] = learner.remarks()
         record.cost = self._cost(learner, total, outcome.seconds)
         record.last = _last_logged(self.folder)
         if fabric.is_global_zero:

@@ -82,10 +82,12 @@ class Doubling(FineTuningMethod):
 
     def __init__(self) -> None:
         torch.nn.Module.__init__(self)
+        self.remarks = []
 
     def views(
         self, wave: Wave, utterance: Utterance, rng: np.random.Generator, place: int
     ) -> tuple[Wave, Wave]:
+        self.remarks.append("heard")
         return wave, np.array([rng.random(), place], np.float32)
 
     def trainable(self, student: object) -> list[str]:
@@ -106,7 +108,9 @@ def test_views_are_the_same_for_any_number_of_workers(tmp_path: Path) -> None:
 
     def run(first: int, workers: int) -> list[tuple[list[str], list[list[torch.Tensor]]]]:
         batches = ViewBatches(rows, packs, Doubling(), total=8, workers=workers)
-        return [(b.ids, b.views) for b in islice(batches(first, 0, 1), 8)]
+        found = list(islice(batches(first, 0, 1), 8))
+        assert all(b.remarks == ["heard", "heard"] for b in found)
+        return [(b.ids, b.views) for b in found]
 
     alone, helped, later = run(0, 0), run(0, 2), run(5, 1)
     assert len(alone) == 8

@@ -180,6 +180,10 @@ def test_the_other_methods_run(
         more += ["--set", "method.options.positive=twin"]
     code, _, err = bench(*arguments, *more, "-o", tmp_path / method)
     assert code == 0, err
+    record = records.load(tmp_path / method)
+    assert record is not None
+    # Of the toy corpus' tones, some have no pitch that Praat or we would know.
+    assert record.method["remarks"].keys() == ({"pitch_not_changed"} if method == "spin" else set())
     checkpoint = read_checkpoint(tmp_path / method / "checkpoint.safetensors")
     layers = {n for n in checkpoint.tensors if ".encoder.layers." in n}
     assert (layers == set(checkpoint.tensors)) == (method != "rewire")

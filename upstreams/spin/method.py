@@ -78,6 +78,7 @@ class Spin(FineTuningMethod):
     name = "spin"
     Options = SpinOptions
     options: SpinOptions
+    may_remark = ("pitch_not_changed",)
     faithful: ClassVar[dict[str, str]] = {
         "perturbation": "praat",
         "normalize_codebook": "after_forward",
@@ -97,8 +98,13 @@ class Spin(FineTuningMethod):
     def views(
         self, wave: Wave, utterance: Utterance, rng: np.random.Generator, place: int
     ) -> tuple[Wave, Wave]:
-        """The original and a copy in another voice, of the same length."""
-        other, _ = speaker_view(wave, rng, engine=self.options.perturbation)
+        """The original and a copy in another voice, of the same length.
+
+        Where no pitch is found the equaliser (and our own formants) still change; it is counted.
+        """
+        other, changed = speaker_view(wave, rng, engine=self.options.perturbation)
+        if not changed:
+            self.remarks.append("pitch_not_changed")
         if len(other) != len(wave):
             raise UsageError(
                 f"spin: the views of '{utterance.id}' have {len(wave)} and {len(other)} samples; "
