@@ -71,12 +71,14 @@ def isotropy(path: Path, curves: dict[str, dict[str, Vectors]], origin: str) -> 
 def over_layers(
     path: Path, rows: Sequence[dict[str, Any]], panels: Sequence[dict[str, Any]], origin: str
 ) -> Path:
-    """Values over layers, a line for each upstream.
+    """Values over layers, a line for each upstream; of a single layer, a point for each.
 
     A panel: `key` of the value, `label` of its axis with the unit, and where there are any `band`
     (key of the interval) and `chance` (key of the level, dashed).
     """
     names = list(dict.fromkeys(row["upstream"] for row in rows))
+    if len(rows) == len(names):
+        return _side_by_side(path, rows, panels, origin)
     with _figure(path, len(panels)) as axes:
         for axis, panel in zip(axes, panels, strict=True):
             for place, name in enumerate(names):
@@ -90,6 +92,30 @@ def over_layers(
     return path
 
 
+def _side_by_side(
+    path: Path, rows: Sequence[dict[str, Any]], panels: Sequence[dict[str, Any]], origin: str
+) -> Path:
+    """A point for each upstream, its name beside the axis."""
+    with _figure(path, len(panels)) as axes:
+        for axis, panel in zip(axes, panels, strict=True):
+            for place, row in enumerate(rows):
+                axis.plot(row[panel["key"]], place, "o", color=_colour(place))
+                if "band" in panel:
+                    axis.hlines(place, *row[panel["band"]], color=_colour(place))
+                if "chance" in panel:
+                    axis.plot(row[panel["chance"]], place, "x", color="#555555", label="chance")
+            axis.set_yticks(
+                range(len(rows)), [f"{r['upstream']}\nlayer {r['layer']}" for r in rows], fontsize=8
+            )
+            axis.invert_yaxis()
+            axis.set_xlim(left=0)
+            axis.set_xlabel(panel["label"])
+        if axes[0].get_legend_handles_labels()[1]:
+            _legend(axes[0])
+        axes[0].figure.suptitle(origin, fontsize=10)
+    return path
+
+
 def _line(
     axis: Any, rows: Sequence[dict[str, Any]], panel: dict[str, Any], name: str, colour: str
 ) -> None:
@@ -97,14 +123,10 @@ def _line(
     axis.plot(layers, [row[panel["key"]] for row in rows], "o-", color=colour, label=name, ms=4)
     if "band" in panel:
         low, high = zip(*(row[panel["band"]] for row in rows), strict=True)
-        if len(layers) > 1:
-            axis.fill_between(layers, low, high, color=colour, alpha=0.15, linewidth=0)
-        else:
-            axis.vlines(layers, low, high, color=colour)
+        axis.fill_between(layers, low, high, color=colour, alpha=0.15, linewidth=0)
     if "chance" in panel:
         level = [row[panel["chance"]] for row in rows]
-        style = "--" if len(layers) > 1 else "x"
-        axis.plot(layers, level, style, color=colour, linewidth=1, label="chance")
+        axis.plot(layers, level, "--", color=colour, linewidth=1, label="chance")
 
 
 def _legend(axis: Any) -> None:
@@ -115,7 +137,7 @@ def _legend(axis: Any) -> None:
     names += ["chance"] if "chance" in once else []
     axis.figure.legend(
         [once[name] for name in names], names, loc="outside lower center", frameon=False,
-        ncols=min(4, len(names)),
+        ncols=min(2 if axis.figure.get_figwidth() < 6 else 4, len(names)), fontsize=8,
     )  # fmt: skip
 
 
