@@ -36,7 +36,8 @@ from ssft_bench.tuning.learner import TuneLearner
 from ssft_bench.tuning.run import listen
 from ssft_bench.tuning.spec import resolve
 from ssft_bench.upstream import Upstream, load_upstream
-from ssft_bench.upstreams.score.method import Score, ScoreOptions, padded
+from ssft_bench.upstreams.score.correspondence import padded
+from ssft_bench.upstreams.score.method import Score, ScoreOptions
 
 Divergence = Callable[[Tensor, Tensor], Tensor]
 

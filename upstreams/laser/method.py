@@ -7,22 +7,19 @@ from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-import numpy as np
 import torch
 from pydantic import Field
 from torch import Tensor
 
 from ssft_bench import encoder
 from ssft_bench.alignment import soft_dtw_divergence
-from ssft_bench.corpora.manifest import Utterance
-from ssft_bench.method import FineTuningMethod, MethodOptions, ViewBatch, Wave
+from ssft_bench.method import ViewBatch
 from ssft_bench.tuning.alarms import spread
 from ssft_bench.upstream import Upstream
-from ssft_bench.upstreams.score.method import (
+from ssft_bench.upstreams.score.correspondence import (
+    Correspondence,
     CorrespondenceOptions,
     padded,
-    perturbed,
-    projection,
 )
 
 
@@ -58,7 +55,7 @@ def temporal_regulariser(frames: Tensor, sigma: int, margin: float) -> Tensor:
     return torch.where(lag > sigma, push, distance / weight).sum() / n**2
 
 
-class Laser(FineTuningMethod):
+class Laser(Correspondence):
     """LASER: both views of one encoder match by soft-DTW, frames of an utterance stay apart."""
 
     name = "laser"
@@ -68,18 +65,6 @@ class Laser(FineTuningMethod):
         "trainable": "top_layers_and_norm",
         "padding": "together",
     }
-
-    def __init__(self, options: MethodOptions, student: Upstream, seed: int) -> None:
-        """The projection is thrown away after tuning."""
-        super().__init__(options, student, seed)
-        self.projection = projection(student.spec.dims[-1], self.options.projection, seed)
-
-    def views(
-        self, wave: Wave, utterance: Utterance, rng: np.random.Generator, place: int
-    ) -> tuple[Wave, Wave]:
-        """The original and a perturbed copy, in either order."""
-        pair = (wave, perturbed(wave, self.options, rng))
-        return pair[::-1] if rng.random() < self.options.swap else pair
 
     def trainable(self, student: Upstream) -> list[str]:
         """The top layers; `top_layers_and_norm` adds the encoder's norm."""
