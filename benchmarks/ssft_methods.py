@@ -44,6 +44,9 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="*", default=TASKS)
     parser.add_argument("--interface", default="weighted_sum")
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
+    parser.add_argument(
+        "--updates", type=float, default=1.0, help="share of the recipe's updates, to save time"
+    )
     parser.add_argument("--data", help="folder that holds AN4")
     parser.add_argument("--words", type=Path, help="folder of isolated words, <word>/*.flac")
     given = parser.parse_args()
@@ -76,9 +79,16 @@ def _runs(
                 upstream=upstream, interface=given.interface, task=task, corpus=corpus,
                 data=given.data if corpus == "an4" else None, seed=seed,
             )  # fmt: skip
-            answer = runner.run(resolved, given.out, machine=machine)
+            answer = runner.run(_shortened(resolved, given.updates), given.out, machine=machine)
             found.setdefault((task, corpus), []).append(results.load_predictions(answer.folder))
     return found
+
+
+def _shortened(resolved: spec.RunSpec, share: float) -> spec.RunSpec:
+    """The same run with a share of its updates, evaluated as often."""
+    train = resolved.train
+    less = {k: max(1, round(share * getattr(train, k))) for k in ("steps", "eval_every")}
+    return resolved.model_copy(update={"train": train.model_copy(update=less)})
 
 
 def _words(given: argparse.Namespace, upstream: str) -> dict[str, dict[str, Any]]:
