@@ -56,9 +56,11 @@ def main() -> None:
     for upstream in given.upstreams:
         predictions[upstream] = _runs(given, upstream, cells)
         words[upstream] = _words(given, upstream)
-    print(_table(predictions, words, cells))
+    print(_scores(predictions, cells))
     if len(given.upstreams) > 1:
         print(_differences(predictions, cells))
+    print(_found(words))
+    print(_spent(given.upstreams))
 
 
 def _corpora(given: argparse.Namespace) -> list[str]:
@@ -129,33 +131,50 @@ def _pooled(metric: Metric, seeds: list[list[Prediction]]) -> Score:
     return score(metric, [p for own in seeds for p in own], seed=1)
 
 
-def _table(
-    predictions: dict[str, dict[Cell, list[list[Prediction]]]],
-    words: dict[str, dict[str, dict[str, Any]]],
-    cells: Sequence[Cell],
+def _markdown(rows: Sequence[Sequence[str]]) -> str:
+    head, *body = rows
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def _scores(
+    predictions: dict[str, dict[Cell, list[list[Prediction]]]], cells: Sequence[Cell]
 ) -> str:
+    """Mean over the seeds, interval, each seed."""
     heads = [f"{task} {corpus}, {_metric(task).name.upper()} ↓ %" for task, corpus in cells]
-    kinds = list(next(iter(words.values())))
-    heads += [f"words {kind}, MAP ↑ %" for kind in kinds]
-    lines = [["upstream", *heads, *COSTS], ["---"] * (1 + len(heads) + len(COSTS))]
+    rows = [["upstream", *heads]]
     for upstream, own in predictions.items():
-        line = [upstream]
+        row = [upstream]
         for task, corpus in cells:
             metric, seeds = _metric(task), own[task, corpus]
             pooled = _pooled(metric, seeds)
-            each = "/".join(f"{_pooled(metric, [one]).value:.1f}" for one in seeds)
-            line.append(f"{pooled.value:.1f} [{_ends(pooled.ci95)}] ({each})")
+            each = ", ".join(f"{_pooled(metric, [one]).value:.1f}" for one in seeds)
+            row.append(f"**{pooled.value:.1f}** [{_ends(pooled.ci95)}] ({each})")
+        rows.append(row)
+    return _markdown(rows)
+
+
+def _found(words: dict[str, dict[str, dict[str, Any]]]) -> str:
+    """MAP of the last hidden state, and of the best one."""
+    kinds = list(next(iter(words.values())))
+    rows = [["upstream", *(f"words {kind}, MAP ↑ %" for kind in kinds)]]
+    for upstream, own in words.items():
+        row = [upstream]
         for kind in kinds:
-            row = words[upstream][kind]
-            best = row["best"]
-            line.append(
-                f"{row['map']:.1f} [{_ends(row['map_ci95'])}], best layer {best['layer']}: {best['map']:.1f}"
+            last, best = own[kind], own[kind]["best"]
+            row.append(
+                f"**{last['map']:.1f}** [{_ends(last['map_ci95'])}]; "
+                f"best layer {best['layer']}: {best['map']:.1f}"
             )
-        lines.append([*line, *_costs(upstream)])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        rows.append(row)
+    chance = ["chance", *(f"{next(iter(words.values()))[kind]['chance']:.1f}" for kind in kinds)]
+    return _markdown([*rows, chance])
 
 
-COSTS = ("hours of speech", "trained", "minutes")
+def _spent(upstreams: Sequence[str]) -> str:
+    """What tuning cost."""
+    rows = [["upstream", "hours of speech (one view)", "trained parameters", "minutes"]]
+    return _markdown(rows + [[upstream, *_costs(upstream)] for upstream in upstreams])
 
 
 def _costs(upstream: str) -> list[str]:
@@ -177,17 +196,16 @@ def _differences(
 ) -> str:
     """Tuned minus base, paired over speakers, seeds together."""
     base, *others = predictions
-    lines = [[f"minus {base}", *(f"{task} {corpus}" for task, corpus in cells)]]
-    lines.append(["---"] * len(lines[0]))
+    rows = [[f"minus {base}", *(f"{task} {corpus}" for task, corpus in cells)]]
     for upstream in others:
-        line = [upstream]
+        row = [upstream]
         for cell in cells:
             found = _difference(
                 _metric(cell[0]), predictions[upstream][cell], predictions[base][cell]
             )
-            line.append(f"{found.value:+.1f} [{_ends(found.ci95)}]")
-        lines.append(line)
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+            row.append(f"{found.value:+.1f} [{_ends(found.ci95)}]")
+        rows.append(row)
+    return _markdown(rows)
 
 
 def _difference(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -59,3 +61,18 @@ def test_on_the_embedded_corpus() -> None:
     assert rows[0]["queries"] == len(heard) > 0
     assert 0 <= rows[0]["map_ci95"][0] <= rows[0]["map"] <= rows[0]["map_ci95"][1] <= 100
     assert rows[0]["chance"] < 40
+
+
+def test_the_command(
+    bench: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    splits = spotting.terms(Mini())
+    few = {"test": (splits["test"][0][:3], splits["test"][1][:30])}
+    monkeypatch.setattr(spotting, "terms", lambda corpus: few)
+    code, out, err = bench("analyse", "spotting", "--upstream", "fbank", "-o", tmp_path, "--json")
+    assert code == 0, err
+    assert json.loads(out)["rows"][0]["upstream"] == "fbank"
+    assert (tmp_path / "spotting.png").stat().st_size > 1000
+    code, _, err = bench("analyse", "spotting", "--upstream", "fbank", "--corpus", "an4")
+    assert code == 3
+    assert "--data" in err
