@@ -14,8 +14,9 @@ from ssft_bench.errors import BenchError
 
 PACKAGES = (
     "torch", "torchaudio", "espnet-s3prl", "lightning-fabric", "pandas", "jiwer", "soundfile",
+    "numba", "scikit-learn", "matplotlib",
 )  # fmt: skip
-OPTIONAL = ("tensorboard",)
+OPTIONAL = ("tensorboard", "praat-parselmouth")
 
 
 def examine(data: str | None) -> list[dict[str, str]]:
@@ -23,7 +24,7 @@ def examine(data: str | None) -> list[dict[str, str]]:
     findings = [_finding("ssft-bench", "ok", __version__), _python()]
     findings += [_package(name, required=True) for name in PACKAGES]
     findings += [_package(name, required=False) for name in OPTIONAL]
-    findings += [_opus(), _devices(), _disk(), *_plugins()]
+    findings += [_opus(), _speech(), _devices(), _disk(), *_plugins()]
     findings += [_corpus(plugin, data) for plugin in registry.plugins("corpora")]
     return findings
 
@@ -50,6 +51,16 @@ def _opus() -> dict[str, str]:
     if "OPUS" in formats:
         return _finding("Ogg/Opus", "ok", f"read by libsndfile {soundfile.__libsndfile_version__}")
     return _finding("Ogg/Opus", "broken", "libsndfile is too old; pip install -U soundfile")
+
+
+def _speech() -> dict[str, str]:
+    """Which synthesiser rewiring would use."""
+    from ssft_bench.speech_synthesis import engine_id, pick_engine
+
+    try:
+        return _finding("text to speech", "ok", engine_id(pick_engine()))
+    except BenchError as error:
+        return _finding("text to speech", "absent", str(error))
 
 
 def _devices() -> dict[str, str]:
