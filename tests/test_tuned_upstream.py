@@ -12,9 +12,11 @@ import torch
 
 from ssft_bench import registry, spec
 from ssft_bench.checkpoints.delta import changed_tensors, save_checkpoint
+from ssft_bench.checkpoints.exporters import export_hf
 from ssft_bench.errors import MissingError, UsageError
 from ssft_bench.tuned_upstream import ENVIRONMENT
 from ssft_bench.upstream import load_upstream, weights_sha256
+from tests.checkpoints.layouts import content, seeded
 from tests.upstreams.tiny import write_tiny
 
 Bench = Callable[..., tuple[int, str, str]]
@@ -157,3 +159,24 @@ def test_a_script_that_imports_only_s3prl_and_ssft_bench(checkpoint: Path, tmp_p
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip().endswith("4 (2, 50, 16) [50, 29]"), done.stdout
+
+
+def test_contentvec_from_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "contentvec.pt"
+    torch.save(content("hubert", "mini", seeded()[0]), path)
+    one, two = (load_upstream(n, {"ckpt": str(path)}) for n in ("contentvec_local", "hubert_local"))
+    assert weights_sha256(one) == weights_sha256(two)
+    assert (
+        spec.resolve(upstream="contentvec", interface="last", task="pr").upstream.name
+        == "contentvec"
+    )
+
+
+def test_whole_models_by_a_local_name(tmp_path: Path) -> None:
+    path = tmp_path / "tuned.pt"
+    torch.save(content("wavlm", "mini", seeded()[0]), path)
+    one, two = (load_upstream(n, {"ckpt": str(path)}) for n in ("laser_wavlm_local", "wavlm_local"))
+    assert weights_sha256(one) == weights_sha256(two)
+    export_hf(one.expert, tmp_path / "folder")
+    with pytest.raises(UsageError, match="folder"):  # s3prl has no WavLM of Hugging Face's
+        load_upstream("laser_wavlm_local", {"ckpt": str(tmp_path / "folder")})

@@ -2,6 +2,7 @@
 
 CORPORA = {
     "an4": ("ssft_bench.corpora.an4", "AN4"),
+    "folder": ("ssft_bench.corpora.audio_folder", "AudioFolder"),
     "librispeech": ("ssft_bench.corpora.librispeech", "LibriSpeech"),
     "mini": ("ssft_bench.corpora.mini_corpus", "Mini"),
 }
