@@ -11,10 +11,11 @@ import pytest
 import torch
 
 from ssft_bench import registry, spec
-from ssft_bench.checkpoints.delta import changed_tensors, save_checkpoint
+from ssft_bench.checkpoints.delta import changed_tensors, read_checkpoint, save_checkpoint
 from ssft_bench.checkpoints.exporters import export_hf
 from ssft_bench.errors import MissingError, UsageError
 from ssft_bench.tuned_upstream import ENVIRONMENT
+from ssft_bench.tuning.spec import resolve
 from ssft_bench.upstream import load_upstream, weights_sha256
 from tests.checkpoints.layouts import content, seeded
 from tests.upstreams.tiny import write_tiny
@@ -58,6 +59,16 @@ def test_mini_checkpoints_are_in_the_package(name: str) -> None:
         one, two = (u.eval()([wave]).states for u in (base, upstream))
     assert not torch.allclose(one[-1], two[-1], atol=1e-3)
     assert torch.equal(one[0], two[0]) == (facts.method != "rewire")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_mini_checkpoints_are_of_the_committed_recipes(name: str) -> None:
+    facts = registry.load("upstreams", name).tuned
+    about = read_checkpoint(facts.packaged).about
+    recipe = resolve(method=facts.method, base=about["base"]["name"])
+    assert about["recipe"] == recipe.model_dump(mode="json", exclude={"data": {"root"}})
+    assert about["steps"] == recipe.train.steps
+    assert facts.packaged.stat().st_size < 16 * 2**20
 
 
 @pytest.mark.parametrize("name", NAMES)

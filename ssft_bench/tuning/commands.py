@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -63,5 +63,18 @@ def tune(
     )
     for option, choice in record.choices.items():
         print(f"  {option}: {choice}")
+    for remark, count in record.method.get("remarks", {}).items():
+        print(f"  {remark}: {count} views")
     for event in record.events:
-        print(f"note: {event}", file=sys.stderr)
+        print(f"note: {_said(event)}", file=sys.stderr)
+
+
+def _said(event: dict[str, Any]) -> str:
+    """An event of the record in words."""
+    if event["kind"] == "collapse":
+        return (
+            f"ALARM: {event['number']} fell from {event['start']:.3g} to {event['value']:.3g}: "
+            f"{event['meaning']}. Lower train.optimizer.lr or train.steps"
+        )
+    rest = ", ".join(f"{k} {v}" for k, v in event.items() if k != "kind")
+    return f"{event['kind']}: {rest}"

@@ -168,6 +168,22 @@ def test_a_folder_holds_one_run(bench: Bench, arguments: list[object], tmp_path:
     assert records.load(out).cost["updates"] == 3  # type: ignore[union-attr]
 
 
+def test_a_collapse_is_told(
+    bench: Bench, arguments: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = iter(range(10**6))
+    monkeypatch.setattr(
+        "ssft_bench.upstreams.score.method.spread",
+        lambda rows: rows.new_tensor(0.8 * 0.5 ** next(calls)),
+    )
+    code, _, err = bench(*arguments, "-o", tmp_path / "fell", "--set", "train.steps=25")
+    assert code == 0, err
+    assert err.count("ALARM: spread fell from") == 1
+    record = records.load(tmp_path / "fell")
+    assert record is not None
+    assert [e["kind"] for e in record.events] == ["collapse"]
+
+
 @pytest.mark.parametrize("method", ["spin", "laser", "rewire"])
 def test_the_other_methods_run(
     bench: Bench, arguments: list[object], tmp_path: Path, method: str
