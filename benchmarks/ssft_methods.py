@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ def main() -> None:
     predictions: dict[str, dict[Cell, list[list[Prediction]]]] = {}
     words: dict[str, dict[str, dict[str, Any]]] = {}
     for upstream in given.upstreams:
-        predictions[upstream] = _runs(given, upstream, cells)
+        predictions[upstream] = _runs(given, upstream)
         words[upstream] = _words(given, upstream)
     print(_scores(predictions, cells))
     if len(given.upstreams) > 1:
@@ -67,16 +68,12 @@ def _corpora(given: argparse.Namespace) -> list[str]:
     return ["mini", "an4"] if given.data else ["mini"]
 
 
-def _runs(
-    given: argparse.Namespace, upstream: str, cells: Sequence[Cell]
-) -> dict[Cell, list[list[Prediction]]]:
+def _runs(given: argparse.Namespace, upstream: str) -> dict[Cell, list[list[Prediction]]]:
     """Predictions of every seed of every cell."""
     found: dict[Cell, list[list[Prediction]]] = {}
-    machine = runner.Machine("cpu", states={})
-    for task, corpus in cells:
-        if corpus == "an4" and cells.index((task, corpus)) == len(given.tasks):
-            machine = runner.Machine("cpu", states={})  # the first corpus' states are done with
-        for seed in given.seeds:
+    for corpus in _corpora(given):
+        machine = runner.Machine("cpu", states={})  # one corpus' states at a time
+        for task, seed in product(given.tasks, given.seeds):
             resolved = spec.resolve(
                 upstream=upstream, interface=given.interface, task=task, corpus=corpus,
                 data=given.data if corpus == "an4" else None, seed=seed,

@@ -45,3 +45,16 @@ def sha256_json(value: Any) -> str:
     """Hexadecimal SHA-256 of a value's canonical JSON (sorted keys, no spaces)."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def hash_path(path: Path) -> Path:
+    """Where the expected digest of a file of weights is kept: `<stem>.sha256` beside it."""
+    return path.with_suffix(".sha256")
+
+
+def write_hash(path: Path) -> str:
+    """Write the digest of a file beside it, as `sha256sum` prints it; return the digest."""
+    digest = sha256_file(path)
+    with atomic_path(hash_path(path)) as temporary:
+        temporary.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
+    return digest

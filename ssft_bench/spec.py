@@ -230,18 +230,21 @@ def _keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
     return keys
 
 
-def load_recipes(task_class: Any) -> dict[str, Any]:
-    """The recipe.yaml beside a task's class. Raises UsageError when there is none."""
+def load_recipes(owner: Any, kind: str = "task", keys: str = "suite names") -> dict[str, Any]:
+    """The recipe.yaml beside a task's or a method's class, a mapping from `keys` to numbers.
+
+    Raises UsageError when there is none.
+    """
     import inspect
 
-    path = Path(inspect.getfile(task_class)).with_name("recipe.yaml")
+    path = Path(inspect.getfile(owner)).with_name("recipe.yaml")
     if not path.is_file():
         raise UsageError(
-            f"task {task_class.name}: {path} is missing; a task needs its numbers there"
+            f"{kind} {owner.name}: {path} is missing; a {kind} needs its numbers there"
         )
     loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(loaded, dict):
-        raise UsageError(f"{path}: expected a mapping from suite names to recipes")
+    if not isinstance(loaded, dict) or not loaded:
+        raise UsageError(f"{path}: expected a mapping from {keys} to recipes")
     return loaded
 
 

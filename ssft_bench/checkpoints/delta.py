@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ssft_bench.errors import MissingError, UsageError
-from ssft_bench.files import atomic_path, sha256_file
+from ssft_bench.files import atomic_path, hash_path, sha256_file, write_hash
 from ssft_bench.upstream import weights_sha256
 
 FORMAT = "ssft-bench checkpoint 1"
@@ -99,10 +99,7 @@ def save_checkpoint(
     hash_path(path).unlink(missing_ok=True)
     with atomic_path(path) as temporary:
         save_file(stored, temporary, {"format": FORMAT, "about": text})
-    digest = sha256_file(path)
-    with atomic_path(hash_path(path)) as temporary:
-        temporary.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
-    return digest
+    return write_hash(path)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -159,11 +156,6 @@ def written_base(base: Mapping[str, Any]) -> str:
     """The base as a user writes it: name:option=value,..."""
     options = ",".join(f"{k}={v}" for k, v in base.get("options", {}).items())
     return f"{base['name']}:{options}" if options else str(base["name"])
-
-
-def hash_path(path: Path) -> Path:
-    """Where the expected digest of a checkpoint is kept: `<stem>.sha256` beside it."""
-    return path.with_suffix(".sha256")
 
 
 def _same_bits(a: Tensor, b: Tensor) -> bool:

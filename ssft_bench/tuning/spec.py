@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ssft_bench import registry
+from ssft_bench import spec as run_spec
 from ssft_bench.errors import UsageError
 from ssft_bench.files import sha256_json
 from ssft_bench.names import split_options, unknown
@@ -171,13 +169,7 @@ def resolve(
 
 def load_recipes(method_class: Any) -> dict[str, Any]:
     """The recipe.yaml beside a method's class: base upstream -> numbers. Raises UsageError without one."""
-    path = Path(inspect.getfile(method_class)).with_name("recipe.yaml")
-    if not path.is_file():
-        raise UsageError(f"method {method_class.name}: {path} is missing; its numbers belong there")
-    loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(loaded, dict) or not loaded:
-        raise UsageError(f"{path}: expected a mapping from base upstreams to recipes")
-    return loaded
+    return run_spec.load_recipes(method_class, "method", "base upstreams")
 
 
 def recipe_for(base: str, recipes: Mapping[str, Any]) -> str:

@@ -20,11 +20,11 @@ from ssft_bench.checkpoints.delta import (
     Checkpoint,
     apply_checkpoint,
     changed_tensors,
-    hash_path,
     read_checkpoint,
     save_checkpoint,
 )
 from ssft_bench.errors import MissingError, UsageError
+from ssft_bench.files import hash_path
 from ssft_bench.upstream import weights_sha256
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ssft_bench.errors import MissingError
-from ssft_bench.files import atomic_path, sha256_file
+from ssft_bench.files import atomic_path, hash_path, sha256_file, write_hash
 from ssft_bench.upstreams.pretraining.models import build_model
 
 FORMAT = "ssft-bench upstream 1"
@@ -37,15 +37,7 @@ def save_weights(path: Path, model: nn.Module, about: Mapping[str, Any]) -> str:
         save_file(
             state, temporary, {"format": FORMAT, "about": json.dumps(dict(about), sort_keys=True)}
         )
-    digest = sha256_file(path)
-    with atomic_path(hash_path(path)) as temporary:
-        temporary.write_text(f"{digest}  {path.name}\n", encoding="utf-8")
-    return digest
-
-
-def hash_path(path: Path) -> Path:
-    """Where the expected hash of a weights file is kept: `name.sha256`."""
-    return path.with_suffix(".sha256")
+    return write_hash(path)
 
 
 def load_weights(path: Path, *, random: bool = False, seed: int = 0) -> Loaded:
