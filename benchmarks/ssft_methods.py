@@ -26,6 +26,7 @@ import numpy as np
 
 from ssft_bench import registry, results, runner, spec
 from ssft_bench.analysis import retrieval, spotting
+from ssft_bench.cell import Machine
 from ssft_bench.corpora.mini_corpus import Mini
 from ssft_bench.files import write_json
 from ssft_bench.metric import Counts, Metric, Prediction
@@ -72,7 +73,7 @@ def _runs(given: argparse.Namespace, upstream: str) -> dict[Cell, list[list[Pred
     """Predictions of every seed of every cell."""
     found: dict[Cell, list[list[Prediction]]] = {}
     for corpus in _corpora(given):
-        machine = runner.Machine("cpu", states={})  # one corpus' states at a time
+        machine = Machine("cpu", states={})  # one corpus' states at a time
         for task, seed in product(given.tasks, given.seeds):
             resolved = spec.resolve(
                 upstream=upstream, interface=given.interface, task=task, corpus=corpus,

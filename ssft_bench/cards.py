@@ -47,11 +47,11 @@ def _kind(target: Any) -> str:
     from ssft_bench.corpora.base import Corpus
     from ssft_bench.interface import Interface
     from ssft_bench.method import FineTuningMethod
-    from ssft_bench.task import Task
+    from ssft_bench.task import BaseTask
 
     bases = {
         "interfaces": Interface,
-        "tasks": Task,
+        "tasks": BaseTask,
         "corpora": Corpus,
         "methods": FineTuningMethod,
     }
@@ -67,7 +67,7 @@ def _card(plugin: registry.Plugin, options: Mapping[str, Any]) -> dict[str, Any]
     target = registry.load(plugin.kind, plugin.name)
     card["documentation"] = inspect.getdoc(target) or ""
     if plugin.kind == "tasks":
-        from ssft_bench.spec import load_recipes
+        from ssft_bench.recipes import load_recipes
 
         card["protocols"] = list(target.protocols)
         card["metrics"] = [m.name for m in target.metrics]

@@ -83,16 +83,39 @@ def _root(
 def run(
     upstream: Annotated[str, typer.Option(help="Name, name:option=value, or file.py:Class.")],
     interface: Annotated[str, typer.Option(help="Name, name:option=value, or file.py:Class.")],
-    task: Annotated[str, typer.Option(help="Task, e.g. asr or pr.")],
+    task: Annotated[str, typer.Option(help="asr, pr, qbe, ner, sa, or another.")],
     suite: Annotated[
-        str, typer.Option(help="mini (embedded data) or full (official corpora).")
+        str,
+        typer.Option(
+            help="mini (embedded), pocket (small recorded corpora), full (official ones)."
+        ),
     ] = "mini",
     corpus: Annotated[str | None, typer.Option(help="Another corpus than the suite's.")] = None,
     data: Annotated[str | None, typer.Option(help="Folder that holds the corpus.")] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="Checkpoint of an SSFT upstream (score_hubert, ...).")
     ] = None,
-    protocol: Annotated[str, typer.Option(help="frozen.")] = "frozen",
+    protocol: Annotated[
+        str | None,
+        typer.Option(help="frozen, finetuned or training-free; default: the task's first."),
+    ] = None,
+    trainable: Annotated[
+        str | None,
+        typer.Option(help="Protocol finetuned: all, top:K, lora:r=8 or adapter:32."),
+    ] = None,
+    lr_grid: Annotated[
+        str | None,
+        typer.Option(help="Train each of these learning rates, pick on dev: 1e-4,5e-4,1e-3."),
+    ] = None,
+    lm: Annotated[
+        str | None, typer.Option(help="KenLM n-gram: the test split is also decoded with it.")
+    ] = None,
+    lexicon: Annotated[
+        str | None, typer.Option(help="Lexicon for --lm; default: the words of the training split.")
+    ] = None,
+    interface_from: Annotated[
+        str | None, typer.Option(help="Training-free tasks: the trained interface of this run.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 1,
     control: Annotated[
         str | None,
@@ -126,15 +149,18 @@ def run(
     resolved = spec.resolve(
         upstream=upstream, interface=interface, task=task, suite=suite, corpus=corpus, data=data,
         protocol=protocol, seed=seed, sets=sets or [], control=control, checkpoint=checkpoint,
+        trainable=trainable, lr_grid=spec.rates(lr_grid), lm=lm, lexicon=lexicon,
+        interface_from=interface_from,
     )  # fmt: skip
     from ssft_bench import runner, tables
+    from ssft_bench.cell import Machine
 
     answer = runner.run(
         resolved,
         out,
         overwrite=overwrite.value,
         args_passed={k: v.value if isinstance(v, StrEnum) else v for k, v in passed.items()},
-        machine=runner.Machine(device, devices, tensorboard),
+        machine=Machine(device, devices, tensorboard),
     )
     if as_json:
         print(answer.record.model_dump_json(indent=2))

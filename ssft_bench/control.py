@@ -18,12 +18,12 @@ from ssft_bench.hidden_states import UpstreamSpec
 from ssft_bench.interface import Interface
 from ssft_bench.interface_in_run import interface_for
 from ssft_bench.spec import RunSpec
-from ssft_bench.task import Task
+from ssft_bench.task import BaseTask, Task
 
 TOLERANCE = 0.01
 """Largest difference in parameters, as a share of the interface's (specification of the control)."""
 
-BuildTask = Callable[[Mapping[str, Any]], Task]
+BuildTask = Callable[[Mapping[str, Any]], BaseTask]
 
 
 def with_matched_head(spec: RunSpec, upstream: UpstreamSpec, build_task: BuildTask) -> RunSpec:
@@ -35,6 +35,8 @@ def with_matched_head(spec: RunSpec, upstream: UpstreamSpec, build_task: BuildTa
     control = spec.control
     assert control is not None
     task = build_task(spec.task.options)
+    if not isinstance(task, Task):
+        raise UsageError(f"--control matched-head: task {task.name} has no head")
     with torch.device("meta"):
         named = interface_for(control.interface, upstream, task)
         plain = interface_for(spec.interface, upstream, task)
@@ -42,7 +44,9 @@ def with_matched_head(spec: RunSpec, upstream: UpstreamSpec, build_task: BuildTa
 
     def count(options: Mapping[str, Any], interface: Interface) -> int:
         with torch.device("meta"):
-            head = build_task(options).head(interface.output_dim, interface.output_stride)
+            own = build_task(options)
+            assert isinstance(own, Task)
+            head = own.head(interface.output_dim, interface.output_stride)
         return cost.parameters(head)["total"] + cost.parameters(interface)["total"]
 
     target, base = count(spec.task.options, named), count(spec.task.options, plain)

@@ -30,6 +30,7 @@ class Downstream(nn.Module):
         logits, lengths = self.head(features, lengths)
         return task.loss(logits, lengths, batch.targets), {}
 
-    def hypotheses(self, batch: Batch) -> list[str]:
-        """Decoded output of a batch."""
-        return self._task[0].decode(*self.head(*self.interface(batch.hidden)))
+    def logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What the head gives for a batch, to be decoded: logits [B,T,V] and lengths [B]."""
+        logits, lengths = self.head(*self.interface(batch.hidden))
+        return logits, lengths

@@ -15,10 +15,10 @@ from ssft_bench.hidden_states import UpstreamSpec
 from ssft_bench.interface import Interface, build_interface
 from ssft_bench.progress import Progress
 from ssft_bench.spec import Choice
-from ssft_bench.task import Task
+from ssft_bench.task import BaseTask
 
 
-def interface_for(choice: Choice, upstream: UpstreamSpec, task: Task) -> Interface:
+def interface_for(choice: Choice, upstream: UpstreamSpec, task: BaseTask) -> Interface:
     """The interface of that name for an upstream; UsageError for a wrong option.
 
     One that pools time gets its `frame_options` where the task's head needs a vector per frame.

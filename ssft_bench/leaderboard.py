@@ -70,9 +70,9 @@ def _row(record: ResultRecord) -> dict[str, Any]:
         "head_parameters": cost["parameters"]["head"]["trainable"],
         "upstream_parameters": cost["parameters"]["upstream"]["total"],
         "macs_per_second": sum(macs.values()),
-        "steps": spec.train.steps,
-        "lr": spec.train.optimizer.lr,
-        "best_step": record.selection["step"],
+        "steps": spec.train.steps if spec.train else 0,
+        "lr": record.selection.get("lr", spec.train.optimizer.lr if spec.train else None),
+        "best_step": record.selection.get("step"),
         "events": len(record.events),
         "signature": record.signature,
     }
@@ -103,8 +103,16 @@ def markdown(table: pd.DataFrame) -> str:
                 )
             )  # fmt: skip
         parts.append("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n")
-        parts.append(f"CI: {first['ci_method']}. Selected on dev; lr {first['lr']:g}.\n")
+        parts.append(f"CI: {first['ci_method']}. {_selection(group)}\n")
     return "\n".join(parts)
+
+
+def _selection(group: pd.DataFrame) -> str:
+    """How the parameters of a section's rows were picked, and their learning rates."""
+    rates = sorted({f"{rate:g}" for rate in group["lr"].dropna()}, key=float)
+    if not rates:
+        return "Nothing is trained; where layers were compared, dev picked."
+    return f"Selected on dev; lr {', '.join(rates)}."
 
 
 def write(table: pd.DataFrame, folder: Path) -> list[Path]:

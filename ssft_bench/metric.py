@@ -19,6 +19,8 @@ class Prediction:
     reference: str
     hypothesis: str
     speaker: str | None = None
+    hypothesis_lm: str | None = None
+    """Decoded with a language model, where the run has one."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
@@ -75,6 +76,8 @@ class ResultRecord(BaseModel):
     """Corpus, licence, synthetic or not, utterances, hours, speakers."""
     metrics: list[MetricValue] = []
     learning_curve: list[dict[str, float]] = []
+    trials: list[dict[str, Any]] = []
+    """What was tried beside what won: learning rates, layers; each with its dev value."""
     selection: dict[str, Any] = {}
     """Step that was scored, and its dev value."""
     predictions: dict[str, Any] = {}
@@ -154,7 +157,10 @@ def save_predictions(folder: Path, predictions: Iterable[Prediction]) -> dict[st
     rows = sorted(predictions, key=lambda p: p.id)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
         for row in rows:
-            file.write(json.dumps(asdict(row), ensure_ascii=False) + "\n")
+            values = asdict(row)
+            if row.hypothesis_lm is None:
+                values.pop("hypothesis_lm")
+            file.write(json.dumps(values, ensure_ascii=False) + "\n")
     return {"path": path.name, "sha256": sha256_file(path), "n": len(rows)}
 
 
@@ -162,6 +168,16 @@ def load_predictions(folder: Path) -> list[Prediction]:
     """Predictions of a finished run."""
     lines = (folder / "predictions.jsonl").read_text(encoding="utf-8").splitlines()
     return [Prediction(**json.loads(line)) for line in lines]
+
+
+def remove(folder: Path, names: Iterable[str]) -> None:
+    """Delete these files and folders of a run; those that are not there are no matter."""
+    for name in names:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
 
 
 def now() -> str:

@@ -3,84 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from ssft_bench import registry
 from ssft_bench.errors import UsageError
 from ssft_bench.files import sha256_json
+from ssft_bench.finetuning.spec import FineTuneSpec
+from ssft_bench.language_model import LanguageModelSpec
 from ssft_bench.names import parse_scalar, split_options, unknown
+from ssft_bench.recipes import task_recipe
+from ssft_bench.spec_parts import Choice, Control, DataSpec, SelectionSpec, Strict
 from ssft_bench.suites import SUITES
 from ssft_bench.training_spec import TrainSpec
 from ssft_bench.tuned_upstream import with_checkpoint
 
+__all__ = ["Choice", "Control", "DataSpec", "RunSpec", "SelectionSpec", "resolve", "signature"]
+
 SPEC_VERSION = 1
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Choice(_Strict):
-    """A plug-in by name, with the options that were given for it."""
-
-    name: str
-    """Name, or path/to/file.py:Class."""
-    options: dict[str, Any] = {}
-    """Keyword arguments of the plug-in; for a task, its recipe's options."""
-
-    @property
-    def label(self) -> str:
-        """As it is written on the command line, options in alphabetical order."""
-        text = ",".join(f"{k}={v}" for k, v in sorted(self.options.items()))
-        return f"{self.name}:{text}" if text else self.name
-
-
-class Control(_Strict):
-    """A run that spends what an interface costs elsewhere."""
-
-    name: Literal["matched-head"]
-    """matched-head: weighted sum, with the head enlarged by the interface's parameters."""
-    interface: Choice
-    """The interface it is a control for."""
-    parameters: int | None = None
-    """That interface's parameters; known when the upstream is."""
-
-
-class DataSpec(_Strict):
-    """What is trained and scored on."""
-
-    corpus: str
-    """Name of the corpus."""
-    root: str | None = None
-    """Folder that holds it; does not enter the signature (the recordings' bytes do)."""
-    batch_size: int = Field(default=16, ge=1)
-    """Utterances in a micro-batch."""
-    batch_seconds: float | None = Field(default=None, gt=0)
-    """Most seconds of audio in a micro-batch, padding counted; null for no such bound."""
-    mixed_rates: bool = False
-    """Allow recordings whose sampling rate differs from that of most others."""
-    max_utterances: int | None = Field(default=None, ge=1)
-    """Only the first N utterances of each split, for trying things out; null for all."""
-    train_share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the training utterances that labels are used of (0.01, 0.1): always the same ones."""
-    memory_gib: float = Field(default=6.0, ge=0)
-    """Keep the frozen upstream's hidden states in memory up to this size; else compute them again."""
-
-
-class SelectionSpec(_Strict):
-    """How the parameters that are scored were picked."""
-
-    split: Literal["dev"] = "dev"
-    """Split that picks the best step."""
-    metric: str
-    """Metric on that split."""
-
-
-class RunSpec(_Strict):
+class RunSpec(Strict):
     """One cell: an upstream, an interface, a task, and every number they need."""
 
     spec_version: int = SPEC_VERSION
@@ -93,18 +37,33 @@ class RunSpec(_Strict):
     """What turns hidden states into features."""
     task: Choice
     """Labels, head, loss, decoding, metrics."""
-    protocol: Literal["frozen", "finetuned"] = "frozen"
-    """Whether the upstream learns too."""
+    protocol: Literal["frozen", "finetuned", "training-free"] = "frozen"
+    """Whether the upstream learns too, or nothing does."""
     data: DataSpec
     """Corpus and batches."""
-    train: TrainSpec
-    """Optimiser, schedule, steps."""
+    train: TrainSpec | None = None
+    """Optimiser, schedule, steps; null where nothing is trained."""
+    lr_grid: tuple[float, ...] = ()
+    """Peak learning rates that are each trained; dev picks. Empty: only that of `train`."""
+    finetune: FineTuneSpec | None = None
+    """What of the upstream learns, and how; only in protocol finetuned."""
+    lm: LanguageModelSpec | None = None
+    """Language model for a second decoding of the test split; null for greedy decoding alone."""
+    interface_from: str | None = None
+    """Folder of a finished run whose trained interface is used; only where nothing is trained. Its
+    tensors count in the signature, not the path."""
     selection: SelectionSpec
     """How the best step is picked."""
     seed: int = Field(default=1, ge=0)
     """Seed of everything random in the run."""
     control: Control | None = None
     """A fairness control; `interface` and the head's sizes are then the control's own."""
+
+    @property
+    def training(self) -> TrainSpec:
+        """`train` of a run that trains."""
+        assert self.train is not None
+        return self.train
 
     @property
     def interface_label(self) -> str:
@@ -116,6 +75,14 @@ class RunSpec(_Strict):
 
 NOT_IN_SIGNATURE = ("suite", "data.root", "data.memory_gib", "train.log_every", "train.save_every")
 """Keys that cannot move a score."""
+ABSENT: dict[str, Any] = {
+    "control": None,
+    "lr_grid": [],
+    "finetune": None,
+    "lm": None,
+    "interface_from": None,
+}
+"""Parts that a run may lack: it is then the run it was before there were such parts."""
 
 
 def resolve(
@@ -126,11 +93,16 @@ def resolve(
     suite: str = "mini",
     corpus: str | None = None,
     data: str | None = None,
-    protocol: str = "frozen",
+    protocol: str | None = None,
     seed: int = 1,
     sets: Sequence[str] = (),
     control: str | None = None,
     checkpoint: str | None = None,
+    trainable: str | None = None,
+    lr_grid: Sequence[float] = (),
+    lm: str | None = None,
+    lexicon: str | None = None,
+    interface_from: str | None = None,
 ) -> RunSpec:
     """Fill in a suite's recipe for a task and apply `--set key=value` on top.
 
@@ -145,20 +117,29 @@ def resolve(
         registry.load(f"{kind}s", name)
         names[kind] = {"name": name, "options": options}
     task_class = registry.load("tasks", str(names["task"]["name"]))
-    recipe = _recipe(task_class, suite, corpus)
-    registry.find("corpora", recipe["corpus"])
+    protocol = protocol or task_class.protocols[0]
     if protocol not in task_class.protocols:
         allowed = ", ".join(task_class.protocols)
         raise UsageError(f"--protocol {protocol}: task {task_class.name} supports: {allowed}")
+    recipe = task_recipe(task_class, suite, corpus, protocol)
+    registry.find("corpora", recipe["corpus"])
+    given = {"trainable": trainable, "lr_grid": lr_grid, "interface_from": interface_from}
+    _check_protocol(protocol, given)
     values = {
         "suite": suite,
         **names,
         "protocol": protocol,
         "data": {"corpus": recipe["corpus"], "root": data, **recipe.get("data", {})},
-        "train": recipe["train"],
-        "selection": {"metric": task_class.primary().name},
+        "train": recipe.get("train"),
+        "selection": {"metric": task_class.primary().name, **recipe.get("selection", {})},
         "seed": seed,
+        "lr_grid": tuple(lr_grid),
+        "lm": _language_model(task_class.name, recipe.get("lm"), lm, lexicon),
+        "interface_from": interface_from,
     }
+    if protocol == "finetuned":
+        own = {} if trainable is None else {"trainable": trainable}
+        values["finetune"] = {**recipe.get("finetune", {}), **own}
     if control is not None:
         values["control"] = {"name": control, "interface": names["interface"]}
         values["interface"] = {"name": "weighted_sum"}
@@ -167,6 +148,47 @@ def resolve(
     values = apply_sets(_validated(values).model_dump(mode="json"), sets)
     values["task"]["options"] = _task_options(task_class, values["task"]["options"])
     return _validated(values)
+
+
+def rates(text: str | None) -> tuple[float, ...]:
+    """Learning rates of `--lr-grid 1e-4,5e-4`. Raises UsageError for what is no positive number."""
+    if text is None:
+        return ()
+    try:
+        found = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        found = ()
+    if not found or min(found) <= 0 or len(set(found)) < len(found):
+        raise UsageError(f"--lr-grid {text}: give different positive rates, as in 1e-4,5e-4,1e-3")
+    return found
+
+
+FITS_PROTOCOL = {
+    "trainable": "finetuned",
+    "lr_grid": "frozen or finetuned",
+    "interface_from": "training-free",
+}
+"""Flags that mean something in some protocols only."""
+
+
+def _check_protocol(protocol: str, given: Mapping[str, Any]) -> None:
+    for name, fitting in FITS_PROTOCOL.items():
+        if given[name] and protocol not in fitting:
+            flag = name.replace("_", "-")
+            raise UsageError(f"--{flag} goes with protocol {fitting}; this run is {protocol}")
+
+
+def _language_model(
+    task: str, recipe: Mapping[str, Any] | None, path: str | None, lexicon: str | None
+) -> dict[str, Any] | None:
+    """The recipe's weights with `--lm` and `--lexicon` filled in; None without `--lm`."""
+    if path is None and lexicon is not None:
+        raise UsageError(f"--lexicon {lexicon} goes with --lm FILE")
+    if path is None:
+        return None
+    if recipe is None:
+        raise UsageError(f"--lm {path}: task {task} is decoded without a language model")
+    return {**recipe, "path": path, **({} if lexicon is None else {"lexicon": lexicon})}
 
 
 def _upstream(text: str, suite: str, checkpoint: str | None) -> dict[str, Any]:
@@ -185,17 +207,22 @@ def _upstream(text: str, suite: str, checkpoint: str | None) -> dict[str, Any]:
 def signature(spec: RunSpec, content: Mapping[str, str | None]) -> str:
     """Hash of the resolved specification and of the bytes it names (weights, recordings, plug-in files)."""
     values = spec.model_dump(mode="json")
-    if values["control"] is None:
-        values.pop("control")  # a run without one is the run it was before there were controls
     if values["data"]["train_share"] == 1:
         values["data"].pop("train_share")  # likewise
     values["upstream"]["options"].pop("ckpt", None)  # the weights' bytes stand for it
+    for key, empty in ABSENT.items():
+        if values[key] == empty:
+            values.pop(key)
+    if values.get("lm"):
+        values["lm"] |= {"path": None, "lexicon": None}  # their bytes stand for them
+    if "interface_from" in values:
+        values["interface_from"] = None
     for key in NOT_IN_SIGNATURE:
         *path, last = key.split(".")
-        place = values
+        place: Any = values
         for part in path:
-            place = place[part]
-        place.pop(last)
+            place = place[part] or {}
+        place.pop(last, None)
     return sha256_json({"spec": values, "content": dict(content)})[:16]
 
 
@@ -228,47 +255,6 @@ def _keys(values: Mapping[str, Any], prefix: str = "") -> list[str]:
         nested = isinstance(value, Mapping) and value
         keys += _keys(value, f"{prefix}{key}.") if nested else [f"{prefix}{key}"]
     return keys
-
-
-def load_recipes(owner: Any, kind: str = "task", keys: str = "suite names") -> dict[str, Any]:
-    """The recipe.yaml beside a task's or a method's class, a mapping from `keys` to numbers.
-
-    Raises UsageError when there is none.
-    """
-    import inspect
-
-    path = Path(inspect.getfile(owner)).with_name("recipe.yaml")
-    if not path.is_file():
-        raise UsageError(
-            f"{kind} {owner.name}: {path} is missing; a {kind} needs its numbers there"
-        )
-    loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if not isinstance(loaded, dict) or not loaded:
-        raise UsageError(f"{path}: expected a mapping from {keys} to recipes")
-    return loaded
-
-
-def _recipe(task_class: Any, suite: str, corpus: str | None) -> dict[str, Any]:
-    """A suite's recipe with the overrides of the corpus merged in."""
-    recipes = load_recipes(task_class)
-    if suite not in recipes:
-        raise UsageError(
-            f"task {task_class.name} has no recipe for suite {suite}; it has: {', '.join(recipes)}"
-        )
-    recipe = dict(recipes[suite])
-    overrides = recipe.pop("corpora", {})
-    if corpus is not None:
-        name, _ = split_options(corpus, "--corpus")
-        recipe = _merge({**recipe, "corpus": name}, overrides.get(name, {}))
-    return recipe
-
-
-def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both else value
-    return merged
 
 
 def _validated(values: Mapping[str, Any]) -> RunSpec:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 SUITES: dict[str, str] = {
     "mini": "embedded synthetic speech; no network, minutes on two CPU cores (the default)",
+    "pocket": "each task on small recorded corpora that are free to use; --data says where they lie",
     "full": "each task on its official corpus with its published recipe; --data says where they lie",
 }
 """Name -> one line."""

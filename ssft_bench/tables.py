@@ -38,15 +38,26 @@ def print_run(folder: Path, record: ResultRecord, stored: bool) -> None:
     head = record.cost["parameters"]["head"]["trainable"]
     interface = record.cost["parameters"]["interface"]["trainable"]
     console.print(
-        f"corpus {data['corpus']}{kind}; CI by {record.metrics[0].ci_method}; best dev step "
-        f"{record.selection['step']} of {spec.train.steps}; trainable: interface {interface:,}, "
-        f"head {head:,}; {sum(record.cost['seconds'].values()):.0f} s",
+        f"corpus {data['corpus']}{kind}; CI by {record.metrics[0].ci_method}; {picked(record)}; "
+        f"trainable: interface {interface:,}, head {head:,}; "
+        f"{sum(record.cost['seconds'].values()):.0f} s",
         highlight=False,
     )
     for event in record.events:
         console.print(f"event: {event}", highlight=False)
     start = "answered from the stored result" if stored else "stored"
     console.print(f"{start}: {folder / 'result.json'}", highlight=False, soft_wrap=True)
+
+
+def picked(record: ResultRecord) -> str:
+    """What dev picked, in a few words."""
+    chosen = record.selection
+    if record.spec.train is None:
+        return (
+            f"layer {chosen['layer']} picked on dev" if "layer" in chosen else "nothing is trained"
+        )
+    rate = f" at lr {chosen['lr']:g}" if "lr" in chosen else ""
+    return f"best dev step {chosen['step']} of {record.spec.train.steps}{rate}"
 
 
 def print_list(rows: list[dict[str, Any]], kind: str, as_json: bool) -> None:

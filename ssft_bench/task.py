@@ -1,9 +1,9 @@
-"""The base class of a downstream task."""
+"""The base classes of downstream tasks: those that train a head, and those that train nothing."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -11,6 +11,8 @@ from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from ssft_bench.corpora.manifest import Utterance
+from ssft_bench.errors import UsageError
+from ssft_bench.language_model import LanguageModelSpec
 from ssft_bench.metric import Metric
 
 
@@ -20,23 +22,19 @@ class TaskOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Task(ABC):
-    """Labels, head, loss, decoding and metrics of one task.
-
-    One folder per task: `downstreams/<name>/task.py` holds the subclass, `recipe.yaml` its numbers
-    for each suite (see CONTRIBUTING).
-    """
+class BaseTask(ABC):
+    """What every task has: a name, metrics over predictions, and labels that it checks."""
 
     name: ClassVar[str]
     """The name on the command line."""
     reads: ClassVar[Literal["frames", "utterances"]] = "frames"
-    """What the head needs: a vector per frame, or one per utterance will do."""
+    """What it needs of an interface: a vector per frame, or one per utterance will do."""
     size_options: ClassVar[tuple[str, ...]] = ()
     """Options that make the head larger, the one that moves most first (for --control matched-head)."""
-    protocols: ClassVar[tuple[str, ...]] = ("frozen",)
-    """Protocols it supports."""
+    protocols: ClassVar[tuple[str, ...]]
+    """Protocols it supports, the default first."""
     metrics: ClassVar[tuple[Metric, ...]]
-    """Metrics over predictions; exactly one is primary and picks the best dev step."""
+    """Metrics over predictions; exactly one is primary: it ranks runs and picks the best dev step."""
     Options: ClassVar[type[TaskOptions]] = TaskOptions
     """Type of `options` in the recipe."""
 
@@ -56,6 +54,26 @@ class Task(ABC):
 
         Raises MissingError naming the corpus row without a label.
         """
+
+    def describe(self) -> dict[str, Any]:
+        """What goes into the result beside the options (vocabulary size, ...)."""
+        return {}
+
+
+class TrainingFreeTask(BaseTask):
+    """A task that compares features as they are; nothing learns."""
+
+    protocols = ("training-free",)
+
+
+class Task(BaseTask):
+    """Labels, head, loss, decoding and metrics of a task that trains a head.
+
+    One folder per task: `downstreams/<name>/task.py` holds the subclass, `recipe.yaml` its numbers
+    for each suite (see CONTRIBUTING).
+    """
+
+    protocols = ("frozen", "finetuned")
 
     @abstractmethod
     def reference(self, utterance: Utterance) -> str:
@@ -84,6 +102,16 @@ class Task(ABC):
     def decode(self, logits: Tensor, lengths: Tensor) -> list[str]:
         """Hypotheses, one per utterance."""
 
+    def beam_search(
+        self, spec: LanguageModelSpec, train: Sequence[Utterance]
+    ) -> Callable[[Tensor, Tensor], list[str]]:
+        """Decoding with a language model: (logits, lengths) -> hypotheses, as `decode`.
+
+        The words of `train` are the lexicon where the specification names none. Raises UsageError for
+        a task that has no such decoding, MissingError where the decoder is not installed.
+        """
+        raise UsageError(f"--lm: task {self.name} is decoded without a language model")
+
     def min_frames(self, target: Tensor) -> int:
         """Fewest frames of features from which `target` can be learned; 0 where there is no bound."""
         return 0
@@ -91,7 +119,3 @@ class Task(ABC):
     def augment(self, features: Tensor, lengths: Tensor, generator: torch.Generator) -> Tensor:
         """Training-time augmentation of the features [B,T,D]; a new tensor, the input is not changed."""
         return features
-
-    def describe(self) -> dict[str, Any]:
-        """What goes into the result beside the options (vocabulary size, ...)."""
-        return {}

@@ -38,7 +38,11 @@ class Batches(Protocol):
 
 
 class Learner(Protocol):
-    """What is trained: an nn.Module whose call gives the loss of one micro-batch."""
+    """What is trained: an nn.Module whose call gives the loss of one micro-batch.
+
+    It may also have `parameter_groups()`, the optimiser's groups, in which `lr_scale` multiplies the
+    rate, and `begin_update(step)`, called before each update (0-based).
+    """
 
     def __call__(
         self, batch: Any, generator: torch.Generator
@@ -117,7 +121,8 @@ class Trainer:
         self.module = learner
         folder.mkdir(parents=True, exist_ok=True)
         trainable = [p for p in learner.parameters() if p.requires_grad]
-        optimizer = make_optimizer(trainable, spec)
+        groups = getattr(learner, "parameter_groups", None)
+        optimizer = make_optimizer(groups() if groups else trainable, spec)
         self._resume(optimizer)
         self.learner, self.optimizer = fabric.setup(learner, optimizer)
         self._trainable = trainable
@@ -150,10 +155,7 @@ class Trainer:
 
     def load_best(self) -> None:
         """Put the best parameters back into the learner."""
-        state = load_file(self.folder / "best.safetensors")
-        _, unexpected = self.module.load_state_dict(state, strict=False)
-        if unexpected:
-            raise CheckFailed(f"{self.folder}/best.safetensors holds unknown tensors: {unexpected}")
+        load_parameters(self.module, self.folder / "best.safetensors")
 
     def _due(self, every: int) -> bool:
         return self.outcome.step == self.spec.steps or bool(
@@ -164,6 +166,9 @@ class Trainer:
         """One optimiser update over `accumulate` micro-batches; skipped when not finite."""
         spec, step = self.spec, self.outcome.step
         self.learner.train()
+        begin = getattr(self.module, "begin_update", None)
+        if begin is not None:
+            begin(step)
         rate = spec.optimizer.lr * spec.schedule.factor(step, spec.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("lr_scale", 1.0)
@@ -280,6 +285,16 @@ class Trainer:
         if self._writer:
             for key, value in row.items():
                 self._writer.add_scalar(key, value, row["step"])
+
+
+def load_parameters(module: nn.Module, path: Path) -> None:
+    """Put stored parameters into a learner; those that did not learn stay as they are.
+
+    Raises CheckFailed for tensors that it does not have.
+    """
+    _, unexpected = module.load_state_dict(load_file(path), strict=False)
+    if unexpected:
+        raise CheckFailed(f"{path} holds unknown tensors: {unexpected}")
 
 
 def _step(line: str) -> float:

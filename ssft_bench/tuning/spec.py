@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from ssft_bench import recipes as recipe_files
 from ssft_bench import registry
-from ssft_bench import spec as run_spec
 from ssft_bench.errors import UsageError
 from ssft_bench.files import sha256_json
 from ssft_bench.names import split_options, unknown
@@ -169,7 +169,7 @@ def resolve(
 
 def load_recipes(method_class: Any) -> dict[str, Any]:
     """The recipe.yaml beside a method's class: base upstream -> numbers. Raises UsageError without one."""
-    return run_spec.load_recipes(method_class, "method", "base upstreams")
+    return recipe_files.load_recipes(method_class, "method", "base upstreams")
 
 
 def recipe_for(base: str, recipes: Mapping[str, Any]) -> str:

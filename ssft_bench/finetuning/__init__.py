@@ -1,0 +1,1 @@
+"""Protocol finetuned: the upstream learns with the head."""
