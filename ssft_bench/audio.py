@@ -11,6 +11,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.errors import MissingError
 
 RATE = 16000
@@ -71,6 +72,15 @@ def read_audio(
     if wave.size == 0:
         raise BrokenAudio([f"{path}: no sample between {start or 0} s and {end or 'the end'}"])
     return _resample(wave, rate)
+
+
+def read_utterance(utterance: Utterance) -> NDArray[np.float32]:
+    """Waveform of a manifest row: its segment of the file, at the level that its corpus asks for.
+
+    The gain is `10 ** (dB / 20)`, sox's `gain`, but nothing is clipped. Raises BrokenAudio.
+    """
+    wave = read_audio(utterance.audio, utterance.start, utterance.end)
+    return wave * np.float32(10 ** (utterance.gain_db / 20)) if utterance.gain_db else wave
 
 
 def open_audio(path: Path) -> Any:

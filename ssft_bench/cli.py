@@ -13,7 +13,9 @@ import typer
 from ssft_bench import __version__
 from ssft_bench.analysis.commands import analyse_app
 from ssft_bench.checkpoints.commands import export_command, import_checkpoint_command
+from ssft_bench.data_commands import data_app
 from ssft_bench.errors import BenchError
+from ssft_bench.ngram import lm_app
 from ssft_bench.tuning.commands import tune
 
 app = typer.Typer(
@@ -28,6 +30,8 @@ app.add_typer(leaderboard_app, name="leaderboard")
 check_app = typer.Typer(help="Does a plug-in keep its contract?", no_args_is_help=True)
 app.add_typer(check_app, name="check")
 app.add_typer(analyse_app, name="analyse")
+app.add_typer(data_app, name="data")
+app.add_typer(lm_app, name="lm")
 
 
 class Overwrite(StrEnum):

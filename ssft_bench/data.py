@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import inspect
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,19 @@ from ssft_bench import registry
 from ssft_bench.audio_check import AudioSummary, check_audio
 from ssft_bench.corpora.base import Corpus
 from ssft_bench.corpora.manifest import Utterance
+from ssft_bench.corpora.search import Search, searches
 from ssft_bench.digests import file_digests
 from ssft_bench.errors import MissingError, UsageError
 from ssft_bench.files import sha256_json
+from ssft_bench.names import split_options, unknown
 from ssft_bench.spec import DataSpec
 
 SPLITS = ("train", "dev", "test")
 SHARE_SEED = 15
 """Which utterances a low-resource run keeps does not depend on the run's seed."""
+
+LATER_FIELDS = {"gain_db": 0.0}
+"""Fields of a row that are newer than stored digests; where they say nothing they are not hashed."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +40,12 @@ class RunData:
     """Length of each utterance, by id."""
     sha256: str
     """Digest over every row's labels and its recording's bytes; paths do not count."""
+    searches: dict[str, Search] = field(default_factory=dict)
+    """What is searched in dev and test where nothing is trained; `splits` has the documents."""
 
     def describe(self) -> dict[str, Any]:
         """What the result record says of the data."""
-        return {
+        described = {
             "corpus": self.corpus.name,
             "synthetic": self.corpus.synthetic,
             "licence": self.corpus.licence,
@@ -52,16 +60,33 @@ class RunData:
                 for split, rows in self.splits.items()
             },
         }
+        if self.searches:
+            described["queries"] = {
+                split: {
+                    "asked": len(search.queries),
+                    "occurring": search.occurring,
+                    "absent": search.absent_queries,
+                    "absent_documents": search.absent_documents,
+                }
+                for split, search in self.searches.items()
+            }
+        return described
 
 
 def open_corpus(name: str, root: str | None) -> Corpus:
-    """The corpus at `--data ROOT` or SSFT_BENCH_DATA.
+    """The corpus at `--data ROOT` or SSFT_BENCH_DATA; `name` may have options, `name:option=value`.
 
-    Raises MissingError when neither is given or the folder does not exist.
+    Raises MissingError when neither is given or the folder does not exist, UsageError for an option
+    that the corpus does not have.
     """
+    name, options = split_options(name, "--corpus")
     corpus_class: type[Corpus] = registry.load("corpora", name)
+    known = [p for p in inspect.signature(corpus_class).parameters if p != "root"]
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of corpus {name}", option, known or ["none, it has no options"])
     if not corpus_class.needs_root:
-        return corpus_class()
+        return corpus_class(**options)
     place = root or os.environ.get("SSFT_BENCH_DATA")
     if not place:
         raise MissingError(
@@ -70,25 +95,43 @@ def open_corpus(name: str, root: str | None) -> Corpus:
         )
     if not Path(place).is_dir():
         raise MissingError(f"corpus {name}: --data {place} is not a folder")
-    return corpus_class(Path(place))
+    return corpus_class(Path(place), **options)
 
 
-def prepare(spec: DataSpec, task: str) -> RunData:
-    """Read all splits, check every recording, hash the bytes. Raises MissingError naming what is broken."""
-    corpus = open_corpus(spec.corpus, spec.root)
+def prepare(spec: DataSpec, task: str, *, training: bool = True) -> RunData:
+    """Read all splits, check every recording, hash the bytes. Raises MissingError naming what is broken.
+
+    Without training there is no train split, dev and test are documents, and `searches` has the queries.
+    """
+    corpus = open_corpus(spec.corpus, spec.root).for_task(task)
     if task not in corpus.tasks and "*" not in corpus.tasks:
         raise UsageError(
             f"corpus {spec.corpus} has no labels for task {task}; it has: {corpus.tasks}"
         )
-    splits = {split: corpus.utterances(split)[: spec.max_utterances] for split in SPLITS}
-    splits["train"] = share(splits["train"], spec.train_share)
+    found: dict[str, Search] = {}
+    if training:
+        splits = {split: corpus.utterances(split)[: spec.max_utterances] for split in SPLITS}
+        splits["train"] = share(splits["train"], spec.train_share)
+    else:
+        found = searches(corpus, spec.max_utterances)
+        splits = {split: search.documents for split, search in found.items()}
     for split, rows in splits.items():
         if not rows:
             raise MissingError(f"corpus {spec.corpus}: split {split} has no utterances")
     everything = [u for rows in splits.values() for u in rows]
+    everything += [u for search in found.values() for u in search.queries]
     audio = check_audio(everything, allow_mixed_rates=spec.mixed_rates, source=corpus.source)
     seconds = dict(zip([u.id for u in everything], audio.seconds, strict=True))
-    return RunData(corpus, splits, audio, seconds, rows_sha256(everything))
+    digest = rows_sha256(everything)
+    if found:
+        digest = sha256_json([digest, [_truth(search) for search in found.values()]])
+    return RunData(corpus, splits, audio, seconds, digest, found)
+
+
+def _truth(search: Search) -> list[Any]:
+    """What of a search decides scores beside its recordings."""
+    matches = {query: sorted(found) for query, found in search.matches.items()}
+    return [matches, search.absent_documents, search.absent_queries]
 
 
 def share(rows: list[Utterance], part: float) -> list[Utterance]:
@@ -106,6 +149,9 @@ def rows_sha256(rows: list[Utterance]) -> str:
     values = []
     for row in rows:
         labels = asdict(row)
+        for field, usual in LATER_FIELDS.items():
+            if labels[field] == usual:
+                del labels[field]
         labels["audio"] = digests[row.audio]
         values.append(labels)
     return sha256_json(values)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import torch
 from torch import Tensor
 
-from ssft_bench.audio import read_audio
+from ssft_bench.audio import read_utterance
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.hidden_states import HiddenStates
 from ssft_bench.progress import Progress
@@ -71,7 +71,7 @@ class FrozenFeatures:
         return states
 
     def _compute(self, utterance: Utterance) -> list[Tensor]:
-        samples = torch.from_numpy(read_audio(utterance.audio, utterance.start, utterance.end))
+        samples = torch.from_numpy(read_utterance(utterance))
         self.seconds_of_audio += len(samples) / SAMPLE_RATE
         with torch.inference_mode():
             hidden = self.upstream([samples.to(self.device)])

@@ -7,13 +7,14 @@ from typing import Any
 
 import pandas as pd
 
-from ssft_bench import results
+from ssft_bench import registry, results
 from ssft_bench.errors import MissingError
 from ssft_bench.files import atomic_path
+from ssft_bench.recipes import load_recipes
 from ssft_bench.results import ResultRecord
 
 COLUMNS = (
-    "suite", "corpus", "synthetic", "task", "metric", "unit", "higher_is_better", "upstream",
+    "suite", "corpus", "synthetic", "stands_in", "task", "metric", "unit", "higher_is_better", "upstream",
     "interface", "protocol", "seed", "value", "ci_low", "ci_high", "utterances", "ci_method",
     "interface_parameters", "head_parameters", "upstream_parameters", "macs_per_second",
     "steps", "lr", "best_step", "events", "signature",
@@ -34,6 +35,7 @@ def build(runs: Path) -> pd.DataFrame:
         "suite",
         "corpus",
         "task",
+        "protocol",
         "metric",
         "_signed",
         "upstream",
@@ -53,6 +55,7 @@ def _row(record: ResultRecord) -> dict[str, Any]:
         "suite": spec.suite,
         "corpus": spec.data.corpus,
         "synthetic": record.data["synthetic"],
+        "stands_in": record.data.get("stands_in"),
         "task": spec.task.name,
         "metric": metric.name,
         "unit": metric.unit,
@@ -79,14 +82,17 @@ def _row(record: ResultRecord) -> dict[str, Any]:
 
 
 def markdown(table: pd.DataFrame) -> str:
-    """A section for each suite, corpus and task; the best value is bold; synthetic speech says so."""
+    """A section for each suite, corpus, task and protocol; the best value is bold; synthetic speech says
+    so, and so does what stands in for something else."""
     parts = []
-    for (suite, corpus, task), group in table.groupby(["suite", "corpus", "task"], sort=True):
+    sections = ["suite", "corpus", "task", "protocol"]
+    for (suite, corpus, task, protocol), group in table.groupby(sections, sort=True):
         first = group.iloc[0]
         arrow = "↑" if first["higher_is_better"] else "↓"
         kind = " (synthetic speech)" if first["synthetic"] else ""
         metric = f"{str(first['metric']).upper()} {arrow} {first['unit']}"
-        parts.append(f"### {task} on {corpus}{kind}, suite {suite}\n")
+        told = "" if protocol == "frozen" else f", {protocol}"
+        parts.append(f"### {task} on {corpus}{kind}, suite {suite}{told}\n")
         header = (
             "upstream", "interface", metric, "95% CI", "n", "seed", "steps",
             "interface params", "head params", "MMACs/s",
@@ -103,8 +109,24 @@ def markdown(table: pd.DataFrame) -> str:
                 )
             )  # fmt: skip
         parts.append("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n")
+        if first["stands_in"]:
+            parts.append(f"{str(first['stands_in']).capitalize()}.\n")
         parts.append(f"CI: {first['ci_method']}. {_selection(group)}\n")
-    return "\n".join(parts)
+    parts += [_unavailable(suite) for suite in sorted(table["suite"].unique())]
+    return "\n".join(part for part in parts if part)
+
+
+def _unavailable(suite: str) -> str:
+    """The tasks that a suite has no data for, and why; empty where it has some for all."""
+    reasons = []
+    for plugin in registry.plugins("tasks"):
+        if plugin.origin == "built-in":
+            entry = load_recipes(registry.load("tasks", plugin.name)).get(suite, {})
+            if "unavailable" in entry:
+                reasons.append(
+                    f"### {plugin.name}, suite {suite}: no data\n\n{entry['unavailable']}.\n"
+                )
+    return "\n".join(reasons)
 
 
 def _selection(group: pd.DataFrame) -> str:

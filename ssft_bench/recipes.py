@@ -47,12 +47,13 @@ def task_recipe(task_class: Any, suite: str, corpus: str | None, protocol: str) 
     if "unavailable" in recipe:
         raise MissingError(f"task {task_class.name} in suite {suite}: {recipe['unavailable']}")
     corpora, protocols = recipe.pop("corpora", {}), recipe.pop("protocols", {})
-    name = recipe["corpus"] if corpus is None else split_options(corpus, "--corpus")[0]
+    chosen = corpus or recipe["corpus"]
+    name = split_options(chosen, "--corpus")[0]
     own = dict(corpora.get(name, {}))
     own_protocols = own.pop("protocols", {})
     for part in (own, protocols.get(protocol, {}), own_protocols.get(protocol, {})):
         recipe = _merge(recipe, part)
-    return {**recipe, "corpus": name}
+    return {**recipe, "corpus": chosen}  # with its options
 
 
 def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:

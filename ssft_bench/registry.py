@@ -183,14 +183,15 @@ def _module_plugin(kind: str, name: str, module: str, class_name: str | None = N
         imported = importlib.import_module(module)
         return getattr(imported, class_name) if class_name else _only_class(kind, imported)
 
-    return Plugin(kind, name, "built-in", _first_class_line(_module_file(module)), get)
+    summary = _first_class_line(_module_file(module), class_name)
+    return Plugin(kind, name, "built-in", summary, get)
 
 
 def _only_class(kind: str, module: Any) -> Any:
     """The one Interface, Task or FineTuningMethod that a module defines itself."""
     home, name = {
         "interfaces": ("ssft_bench.interface", "Interface"),
-        "tasks": ("ssft_bench.task", "Task"),
+        "tasks": ("ssft_bench.task", "BaseTask"),
         "methods": ("ssft_bench.method", "FineTuningMethod"),
     }[kind]
     base = getattr(importlib.import_module(home), name)
@@ -208,10 +209,12 @@ def _only_class(kind: str, module: Any) -> Any:
     return own[0]
 
 
-def _first_class_line(path: Path) -> str:
-    """First docstring line of the last public class in a file, else of the module; read, not imported."""
+def _first_class_line(path: Path, name: str | None = None) -> str:
+    """First docstring line of the class of that `name`, else of the last public class in a file, else of
+    the module; read, not imported."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name[0] != "_"]
+    classes.sort(key=lambda node: node.name == name)  # stable: the named one comes last
     nodes: list[ast.ClassDef | ast.Module] = [*reversed(classes), tree]
     texts = [ast.get_docstring(node) for node in nodes]
     return next((text.splitlines()[0] for text in texts if text), "")

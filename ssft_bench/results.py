@@ -82,6 +82,8 @@ class ResultRecord(BaseModel):
     """Step that was scored, and its dev value."""
     predictions: dict[str, Any] = {}
     """path, sha256, n of predictions.jsonl."""
+    finetuning: dict[str, Any] = {}
+    """What of the upstream learned, and what was drawn meanwhile; protocol finetuned only."""
     interface_state: dict[str, Any] = {}
     """Output width, layers used, share of each layer."""
     cost: dict[str, Any] = {}

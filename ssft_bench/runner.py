@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 
-from ssft_bench import registry, results
+from ssft_bench import interface_from, registry, results
 from ssft_bench.cell import Cell, Machine, Parts
 from ssft_bench.control import with_matched_head
 from ssft_bench.data import RunData, prepare
@@ -49,14 +49,19 @@ def run(
     the record says `failed`).
     """
     results.check_writable(out)
-    data = prepare(spec.data, registry.load("tasks", spec.task.name).name)
+    training = spec.protocol != "training-free"
+    data = prepare(spec.data, registry.load("tasks", spec.task.name).name, training=training)
     upstream = load_upstream(spec.upstream.name, spec.upstream.options)
+    if hasattr(getattr(upstream, "expert", None), "check_protocol"):  # some have nothing to freeze
+        upstream.expert.check_protocol(spec.protocol)
     if spec.control is not None:
         spec = with_matched_head(spec, upstream.spec, lambda o: _make_task(spec, o, data))
     task = _make_task(spec, spec.task.options, data)
     seed_everything_for(spec.seed, "interface")
     interface = interface_for(spec.interface, upstream.spec, task)
     content = _content(spec, upstream, data)
+    if not training:
+        content |= interface_from.ready(spec, interface, content)
     name = signature(spec, content)
     folder = results.run_folder(out, spec, name)
     folder.mkdir(parents=True, exist_ok=True)
@@ -72,7 +77,11 @@ def run(
                     )
             record = ResultRecord(
                 status="running", signature=name, spec=spec, content=content,
-                data={**data.describe(), "labels": task.describe()},
+                data={
+                    **data.describe(),
+                    "labels": task.describe(),
+                    "stands_in": data.corpus.stands_in.get(task.name),
+                },
                 args_passed=dict(args_passed or {}), events=_warnings(data), env=results.environment(),
                 code=results.code_state(), time={"started": results.now()},
             )  # fmt: skip

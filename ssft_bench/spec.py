@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 
 from ssft_bench import registry
 from ssft_bench.errors import UsageError
@@ -58,6 +58,17 @@ class RunSpec(Strict):
     """Seed of everything random in the run."""
     control: Control | None = None
     """A fairness control; `interface` and the head's sizes are then the control's own."""
+
+    @model_validator(mode="after")
+    def _upstream_gets_its_turn(self) -> RunSpec:
+        """SLUE's frozen updates belong to its many steps; a shorter run has to scale them too."""
+        frozen = self.finetune.frozen_steps if self.finetune else 0
+        if self.train and frozen and frozen >= self.train.steps:
+            raise ValueError(
+                f"finetune.frozen_steps={frozen} leaves none of train.steps={self.train.steps} to the "
+                "upstream; scale it with --set finetune.frozen_steps=..."
+            )
+        return self
 
     @property
     def training(self) -> TrainSpec:
@@ -122,7 +133,7 @@ def resolve(
         allowed = ", ".join(task_class.protocols)
         raise UsageError(f"--protocol {protocol}: task {task_class.name} supports: {allowed}")
     recipe = task_recipe(task_class, suite, corpus, protocol)
-    registry.find("corpora", recipe["corpus"])
+    registry.find("corpora", split_options(recipe["corpus"], "--corpus")[0])
     given = {"trainable": trainable, "lr_grid": lr_grid, "interface_from": interface_from}
     _check_protocol(protocol, given)
     values = {
@@ -278,5 +289,7 @@ def explain(error: ValidationError, prefix: str = "") -> str:
     parts = []
     for item in error.errors():
         field = prefix + ".".join(str(p) for p in item["loc"])
-        parts.append(f"{field}={item['input']!r}: {item['msg']}")
+        value = "" if isinstance(item["input"], dict) else f"={item['input']!r}"
+        told = item["msg"].removeprefix("Value error, ")
+        parts.append(f"{field}{value}: {told}" if field else told)
     return "; ".join(parts)

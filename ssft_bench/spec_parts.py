@@ -43,7 +43,7 @@ class DataSpec(Strict):
     """What is trained and scored on."""
 
     corpus: str
-    """Name of the corpus."""
+    """Name of the corpus, or name:option=value."""
     root: str | None = None
     """Folder that holds it; does not enter the signature (the recordings' bytes do)."""
     batch_size: int = Field(default=16, ge=1)

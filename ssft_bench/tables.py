@@ -35,11 +35,11 @@ def print_run(folder: Path, record: ResultRecord, stored: bool) -> None:
         table.add_row(m.name.upper(), m.split, format_value(m), m.unit, better, str(m.n))
     console = Console()
     console.print(table)
-    head = record.cost["parameters"]["head"]["trainable"]
-    interface = record.cost["parameters"]["interface"]["trainable"]
+    learned = {part: n["trainable"] for part, n in record.cost["parameters"].items()}
+    parts = ", ".join(f"{part} {n:,}" for part, n in learned.items() if n or part != "upstream")
     console.print(
         f"corpus {data['corpus']}{kind}; CI by {record.metrics[0].ci_method}; {picked(record)}; "
-        f"trainable: interface {interface:,}, head {head:,}; "
+        f"trainable: {parts}; "
         f"{sum(record.cost['seconds'].values()):.0f} s",
         highlight=False,
     )

@@ -54,7 +54,7 @@ def folder_words(root: Path, *, held_out_only: bool) -> Words:
     `held_out_only` keeps the fifth of the recordings that our pretraining never hears.
     Raises MissingError when no such file is there.
     """
-    from ssft_bench.upstreams.pretraining.audio import held_out
+    from ssft_bench.corpora.held_out import held_out
 
     if not root.is_dir():
         raise MissingError(f"--words {root}: no such folder")
@@ -74,13 +74,12 @@ def query_words(corpus: Corpus) -> Words:
 
     Raises UsageError for a corpus without such terms.
     """
-    queries = getattr(corpus, "queries", None)
-    if queries is None:
+    rows = [row for split in ("train", "dev", "test") for row in corpus.queries(split)]
+    if not rows:
         raise UsageError(
             f"corpus {corpus.name} has no isolated words; cut them out with --alignments FILE, or give "
             "--words FOLDER"
         )
-    rows = [row for split in ("train", "dev", "test") for row in queries(split)]
     kind = " (synthetic speech)" if corpus.synthetic else ""
     return Words(rows, f"isolated terms of corpus {corpus.name}{kind}, all splits")
 

@@ -52,10 +52,10 @@ def terms(corpus: Corpus) -> dict[str, tuple[list[Utterance], list[Utterance]]]:
 
     Raises UsageError for a corpus without isolated terms.
     """
-    queries = getattr(corpus, "queries", None)
-    if queries is None:
+    found = {split: (corpus.queries(split), corpus.utterances(split)) for split in ("dev", "test")}
+    if not any(queries for queries, _ in found.values()):
         raise UsageError(f"corpus {corpus.name} has no isolated terms to look for")
-    return {split: (queries(split), corpus.utterances(split)) for split in ("dev", "test")}
+    return found
 
 
 def says(utterance: Utterance, term: str) -> bool:

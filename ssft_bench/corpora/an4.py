@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ssft_bench.audio import listing
 from ssft_bench.corpora.base import Corpus
+from ssft_bench.corpora.figures import Figure
 from ssft_bench.corpora.lexicon import Lexicon, numbered_lines, pronounce, read_lexicon
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.errors import MissingError, UsageError
@@ -59,6 +60,16 @@ class AN4(Corpus):
         dev = dev_speakers([str(row.speaker) for row in rows])
         chosen = [row for row in rows if (row.speaker in dev) == (split == "dev")]
         return [replace(row, split=split) for row in chosen]
+
+    def figures(self) -> list[Figure]:
+        """Sizes of the two official lists; our dev split is taken from the first."""
+        counted = "counted in github.com/cmusphinx/an4 @ b567d13"
+        return [
+            Figure("utterances", ("train", "dev"), 948, counted, "derived"),
+            Figure("utterances", ("test",), 130, counted, "derived"),
+            Figure("speakers", ("train", "dev"), 74, counted, "derived"),
+            Figure("speakers", ("test",), 10, counted, "derived"),
+        ]
 
     def _folder(self) -> Path:
         """The folder that holds `etc` and `wav`: the root itself, or `an4` in it."""

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
+from ssft_bench.corpora.figures import Figure
 from ssft_bench.corpora.manifest import Utterance
 
 
@@ -31,6 +33,10 @@ class Corpus(ABC):
     phone_set: ClassVar[str] = "arpabet39"
     """Name of the phone inventory of its labels (see the task `pr`)."""
 
+    stands_in: ClassVar[Mapping[str, str]] = {}
+    """Task -> what its labels are here, where the corpus only stands in for one that was made for the task;
+    shown under every table of such numbers."""
+
     def __init__(self, root: Path | None = None) -> None:
         """`root` is the folder of `--data`: the corpus' own folder, or one that contains it."""
         self.root = root
@@ -41,3 +47,42 @@ class Corpus(ABC):
 
         Raises MissingError naming the file that is absent or broken and the way out.
         """
+
+    def queries(self, split: str) -> list[Utterance]:
+        """Isolated spoken terms of a split, the queries of query-by-example; none by default."""
+        return []
+
+    def documents(self, split: str) -> list[Utterance]:
+        """What the queries of a split are looked for in; by default all its utterances."""
+        return self.utterances(split)
+
+    def matches(self, split: str) -> dict[str, set[str]]:
+        """For every query of a split, the identifiers of the documents that it occurs in.
+
+        By default, those whose text has the words of the query, one after the other.
+        """
+        texts = {document.id: f" {document.text or ''} " for document in self.documents(split)}
+        return {
+            query.id: {name for name, text in texts.items() if f" {query.text} " in text}
+            for query in self.queries(split)
+        }
+
+    def unsearched(self, split: str) -> int:
+        """Documents of the ground truth that `documents` leaves out; its scorer counts them."""
+        return 0
+
+    def unasked(self, split: str) -> int:
+        """Queries of the ground truth with a match that `queries` leaves out; its scorer counts them."""
+        return 0
+
+    def for_task(self, task: str) -> Corpus:
+        """The corpus with labels as `task` wants them: itself, unless tasks differ in their text."""
+        return self
+
+    def figures(self) -> list[Figure]:
+        """What its publishers say of its size, for `ssft-bench data check`."""
+        return []
+
+    def remarks(self, split: str) -> list[str]:
+        """What a reader of `ssft-bench data check` should know of a split beside its size."""
+        return []

@@ -13,11 +13,20 @@ from pathlib import Path
 
 from ssft_bench.audio import listing
 from ssft_bench.corpora.base import Corpus
+from ssft_bench.corpora.figures import Figure
 from ssft_bench.corpora.lexicon import Lexicon, numbered_lines, pronounce, read_lexicon
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.errors import MissingError, UsageError
 
 LEXICA = ("librispeech-lexicon-200k-g2p.txt", "librispeech-lexicon-allothers-g2p.txt")
+UTTERANCES = {
+    "train-clean-100": 28539,
+    "dev-clean": 2703,
+    "dev-other": 2864,
+    "test-clean": 2620,
+    "test-other": 2939,
+}
+"""Utterances of each subset (openslr/librispeech_asr card)."""
 
 
 class LibriSpeech(Corpus):
@@ -26,7 +35,8 @@ class LibriSpeech(Corpus):
     Phones are SUPERB's: 71 symbols with stress, the first pronunciation of each word in two
     lexica that LibriSpeech does not ship. They are in git in s3prl's repository,
     https://github.com/s3prl/s3prl, folder `s3prl/downstream/ctc/lexicon/`; copy both into the root
-    or into `lexicon` in it. Without them `phones` is None and only `pr` is out of reach.
+    or into `lexicon` in it, or let `ssft-bench data get librispeech` do it. Without them `phones` is None
+    and only `pr` is out of reach. `session` is the chapter, `segment` the number in it.
     """
 
     name = "librispeech"
@@ -54,12 +64,20 @@ class LibriSpeech(Corpus):
         without audio, audio without a transcript, or a word that the lexica do not have.
         """
         if split not in self.subsets:
-            raise UsageError(f"corpus librispeech has no split {split!r}; splits: train, dev, test")
+            raise UsageError(f"corpus {self.name} has no split {split!r}; splits: train, dev, test")
         folder = self._subset(self.subsets[split])
+        return self.read_subset(folder, split)
+
+    def read_subset(self, folder: Path, split: str, *, whole: bool = True) -> list[Utterance]:
+        """Rows of a folder of speakers, sorted as `utterances` says; the same errors.
+
+        Where it is not `whole` but a selection, transcripts of recordings that are not there are passed
+        over.
+        """
         rows: list[Utterance] = []
         problems: list[str] = []
         for chapter in sorted(folder.glob("*/*/")):
-            _read_chapter(chapter, split, self._lexicon, rows, problems)
+            _read_chapter(chapter, split, self._lexicon, rows, problems, whole)
         if problems:
             count = f"{len(problems)} problems in {folder}" if len(problems) > 1 else str(folder)
             raise MissingError(f"{count}; get it again from {self.source}:{listing(problems)}")
@@ -67,9 +85,17 @@ class LibriSpeech(Corpus):
             raise MissingError(f"{folder} holds no <speaker>/<chapter>/*.flac; mend --data FOLDER")
         return rows
 
+    def figures(self) -> list[Figure]:
+        """Utterances of the subsets that are read."""
+        return [
+            Figure("utterances", (split,), UTTERANCES[subset], "openslr/librispeech_asr card")
+            for split, subset in self.subsets.items()
+            if subset in UTTERANCES
+        ]
+
     def _subset(self, subset: str) -> Path:
         if self.root is None:
-            raise MissingError(f"corpus librispeech needs --data FOLDER; get it from {self.source}")
+            raise MissingError(f"corpus {self.name} needs --data FOLDER; get it from {self.source}")
         for folder in (self.root / "LibriSpeech" / subset, self.root / subset):
             if folder.is_dir():
                 return folder
@@ -98,6 +124,7 @@ def _read_chapter(
     lexicon: Lexicon | None,
     rows: list[Utterance],
     problems: list[str],
+    whole: bool,
 ) -> None:
     """Add a chapter's rows, sorted by identifier, and what is wrong with it."""
     speaker = chapter.parent.name
@@ -113,7 +140,8 @@ def _read_chapter(
     for identifier, spoken, number in lines:
         where = f"{path}:{number}: {identifier}"
         if identifier not in audio:
-            problems.append(f"{where} has a transcript but no audio: no {identifier}.flac")
+            if whole:
+                problems.append(f"{where} has a transcript but no audio: no {identifier}.flac")
             continue
         words = spoken.upper().split()
         phones, unknown = pronounce(words, lexicon) if lexicon is not None else (None, [])
@@ -122,11 +150,26 @@ def _read_chapter(
         elif unknown:
             problems.append(f"{where} has words that the lexica do not: {' '.join(unknown)}")
         else:
-            text = " ".join(words)
-            row = Utterance(identifier, audio[identifier], split, speaker, text, phones)
-            rows.append(row)
+            rows.append(
+                Utterance(
+                    identifier,
+                    audio[identifier],
+                    split,
+                    speaker,
+                    " ".join(words),
+                    phones,
+                    session=f"{speaker}-{chapter.name}",
+                    segment=_segment(identifier),
+                )
+            )
     transcribed = {identifier for identifier, _, _ in lines}
     problems.extend(
         f"{audio[name]} has no transcript in {path.name}"
         for name in sorted(set(audio) - transcribed)
     )
+
+
+def _segment(identifier: str) -> int | None:
+    """Place in the chapter: the number after the last dash of `speaker-chapter-NNNN`."""
+    number = identifier.rpartition("-")[2]
+    return int(number) if number.isdecimal() else None

@@ -48,3 +48,5 @@ class Utterance:
     """negative, neutral or positive."""
     kind: str = "utterance"
     """utterance, or query (an isolated spoken term for query-by-example)."""
+    gain_db: float = 0.0
+    """Change of level on reading, where a benchmark's recipe asks for one (QUESST 2014: -3)."""

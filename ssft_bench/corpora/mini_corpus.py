@@ -30,7 +30,7 @@ class Mini(Corpus):
     def __init__(self, root: Path | None = None, *, folder: Path | None = None) -> None:
         """`root` is not used; `folder` holds another `manifest.jsonl` and its audio, for tests."""
         super().__init__(root)
-        self.folder = folder or Path(__file__).parent / "mini"
+        self.folder = Path(folder or Path(__file__).parent / "mini")
 
     def utterances(self, split: str) -> list[Utterance]:
         """Sentences of train, dev or test in the manifest's order.

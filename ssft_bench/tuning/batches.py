@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from ssft_bench.audio import RATE, read_audio
+from ssft_bench.audio import RATE, read_utterance
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.errors import MissingError
 from ssft_bench.method import FineTuningMethod, ViewBatch, Wave
@@ -136,7 +136,7 @@ class _Source(Dataset[Any]):
 
     def _views(self, row: Utterance, index: int, place: int) -> tuple[Wave, ...]:
         rng = np.random.default_rng(seed_for(self.packs.seed, "views", index, row.id))
-        wave = read_audio(row.audio, row.start, row.end)
+        wave = read_utterance(row)
         crop = self.packs.spec.crop_seconds
         if crop is not None and len(wave) > int(crop * RATE):
             start = int(rng.integers(0, len(wave) - int(crop * RATE) + 1))

@@ -159,7 +159,7 @@ def resolve(
     values["data"] = {**values.get("data", {}), "root": data}
     if corpus is not None:
         values["data"]["corpus"] = corpus
-    registry.find("corpora", values["data"]["corpus"])
+    registry.find("corpora", split_options(values["data"]["corpus"], "--corpus")[0])
     if seed is not None:
         values["seed"] = seed
     values = apply_sets(_validated(values).model_dump(mode="json"), sets)

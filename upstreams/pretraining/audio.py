@@ -5,7 +5,6 @@ Nobody's test part is ever read: see `recorded_files` and `mini_files`.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import numpy as np
 import soundfile
 from numpy.typing import NDArray
 
+from ssft_bench.corpora.held_out import held_out
 from ssft_bench.errors import MissingError
 
 SAMPLE_RATE = 16_000
@@ -32,15 +32,6 @@ class Recording:
     def seconds(self) -> float:
         """Duration in seconds."""
         return len(self.samples) / SAMPLE_RATE
-
-
-def held_out(path: Path) -> bool:
-    """The fixed fifth of a corpus without official splits: SHA-256 of the name, first 4 bytes, mod 5 = 0.
-
-    The name is `<parent folder>/<stem>`, so that neither the root nor the audio format matters.
-    """
-    name = f"{path.parent.name}/{path.stem}"
-    return int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") % 5 == 0
 
 
 def recorded_files(root: Path) -> Iterator[tuple[str, Path]]:

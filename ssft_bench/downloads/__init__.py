@@ -1,0 +1,1 @@
+"""Corpora from their public sources: download, verify, unpack, put in place."""
