@@ -18,31 +18,49 @@ from ssft_bench.upstream import SAMPLE_RATE, Upstream
 
 LAYERS = "model.encoder.layers"
 """Where the transformer layers are, from the expert on."""
+CONVOLUTIONS = "model.feature_extractor"
+"""Where the convolutional stack is, from the expert on."""
+MASK_EMBEDDINGS = ("model.mask_emb", "model.masked_spec_embed")
+"""What stands for a masked frame, in s3prl's and in Hugging Face's models."""
+
+
+def part_of(upstream: Upstream, path: str) -> Any:
+    """What the expert has under a path such as `model.encoder`, None where there is nothing."""
+    found: Any = getattr(upstream, "expert", None)
+    for part in path.split("."):
+        found = getattr(found, part, None)
+    return found
 
 
 def layers(upstream: Upstream) -> nn.ModuleList:
     """The transformer layers, bottom first. Raises UsageError for an upstream without them."""
-    found: Any = upstream.expert
-    for part in LAYERS.split("."):
-        found = getattr(found, part, None)
+    found = part_of(upstream, LAYERS)
     if not isinstance(found, nn.ModuleList) or len(found) == 0:
         raise UsageError(
-            f"--base {upstream.spec.name}: it has no transformer layers ({LAYERS}); methods tune "
-            "HuBERT, wav2vec 2.0 and WavLM upstreams of s3prl, Hugging Face or this package"
+            f"upstream {upstream.spec.name} has no transformer layers ({LAYERS}); this needs HuBERT, "
+            "wav2vec 2.0 and WavLM upstreams of s3prl, Hugging Face or this package"
         )
     return found
 
 
-def of_layers(upstream: Upstream, top: int) -> list[str]:
+def width(upstream: Upstream) -> int:
+    """Channels of the transformer, by its last layer's last norm. Raises UsageError where it has none."""
+    norms = [m for m in layers(upstream)[-1].modules() if isinstance(m, nn.LayerNorm)]
+    if not norms:
+        raise UsageError(f"upstream {upstream.spec.name}: its transformer layers have no norm")
+    return int(norms[-1].normalized_shape[0])
+
+
+def of_layers(
+    upstream: Upstream, top: int, option: str = "method.options.top_layers="
+) -> list[str]:
     """Names of all parameters of the `top` highest layers, as in `expert.named_parameters()`.
 
-    Raises UsageError when there are fewer layers.
+    Raises UsageError, naming the option, when there are fewer layers.
     """
     found = layers(upstream)
     if not 1 <= top <= len(found):
-        raise UsageError(
-            f"method.options.top_layers={top}: {upstream.spec.name} has {len(found)} layers"
-        )
+        raise UsageError(f"{option}{top}: {upstream.spec.name} has {len(found)} layers")
     prefixes = tuple(f"{LAYERS}.{i}." for i in range(len(found) - top, len(found)))
     return [n for n, _ in upstream.expert.named_parameters() if n.startswith(prefixes)]
 
@@ -70,11 +88,15 @@ def participating(upstream: Upstream) -> list[str]:
     """
     expert = upstream.expert
     was = {p: p.requires_grad for p in expert.parameters()}
+    if not was:
+        return []
     expert.requires_grad_(True)
     noise = torch.randn(SAMPLE_RATE, generator=torch.Generator().manual_seed(0))
     noise = noise.to(next(expert.parameters()).device)
     with torch.enable_grad():
-        torch.stack([s.float().mean() for s in upstream([noise]).states]).sum().backward()
+        total = torch.stack([s.float().mean() for s in upstream([noise]).states]).sum()
+    if total.requires_grad:
+        total.backward()
     found = [n for n, p in expert.named_parameters() if p.grad is not None]
     for p, required in was.items():
         p.requires_grad_(required)
@@ -87,6 +109,16 @@ def unfreeze_convolutions(upstream: Upstream) -> None:
     model = getattr(upstream.expert, "model", None)
     if model is not None and hasattr(model, "feature_grad_mult"):
         model.feature_grad_mult = 1.0
+
+
+def freeze_convolutions(upstream: Upstream) -> None:
+    """Keep gradients out of the convolutional stack. s3prl's experts do so anyway; transformers' stack
+    asks for gradients of its input in training, which would be carried through all of it for nothing."""
+    stack = part_of(upstream, CONVOLUTIONS)
+    if stack is not None:
+        stack.requires_grad_(False)
+        if hasattr(stack, "_requires_grad"):
+            stack._requires_grad = False
 
 
 def no_layerdrop(upstream: Upstream) -> dict[str, float]:
