@@ -70,6 +70,60 @@ class LSTMHead(nn.Module):
     __call__: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 
 
+class OutputLayer(nn.Module):
+    """`Linear(D, V)` and nothing else: fairseq's `wav2vec_ctc`, for upstreams that learn too."""
+
+    def __init__(self, input_dim: int, output_dim: int) -> None:
+        """Starts as there: Xavier uniform, bias 0."""
+        super().__init__()
+        self.output = nn.Linear(input_dim, output_dim)
+        nn.init.xavier_uniform_(self.output.weight)
+        nn.init.zeros_(self.output.bias)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B,T,V] of features [B,T,D]; the lengths [B] stay as they are."""
+        return self.output(features), lengths
+
+    __call__: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+class AttentionPoolHead(nn.Module):
+    """One vector per utterance by learned attention over its frames, then a two-layer classifier.
+
+    SLUE's sentiment model (`SelfAttnPooler` and `classifier` of slue-toolkit's `wav2vec2_cls.py`):
+    weights `softmax_t(Linear(D, 1))`; dropout, `Linear(D, D)`, GELU, dropout, `Linear(D, V)`.
+    """
+
+    def __init__(
+        self, input_dim: int, output_dim: int, hidden_dim: int | None = None, dropout: float = 0.2
+    ) -> None:
+        """`hidden_dim` of the classifier, null: D; `dropout` is a probability."""
+        super().__init__()
+        hidden = input_dim if hidden_dim is None else hidden_dim
+        self.attention = nn.Linear(input_dim, 1)
+        self.classifier = nn.Sequential(
+            nn.Dropout(dropout),
+            nn.Linear(input_dim, hidden),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden, output_dim),
+        )
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits [B,1,V] of features [B,T,D], and lengths [B] of 1."""
+        real = torch.arange(features.shape[1], device=features.device) < lengths[:, None]
+        # fp32 whatever the precision of the head: a softmax over hundreds of frames.
+        scores = self.attention(features).squeeze(-1).float().masked_fill(~real, -torch.inf)
+        weights = scores.softmax(-1)
+        frames = features.float().masked_fill(
+            ~real[..., None], 0.0
+        )  # 0 x inf in the padding is NaN
+        pooled = torch.einsum("bt,btd->bd", weights, frames).to(features.dtype)
+        return self.classifier(pooled)[:, None], torch.ones_like(lengths)
+
+    __call__: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
 def stacked(x: Tensor, lengths: Tensor, stack: int) -> tuple[Tensor, Tensor]:
     """Every `stack` frames of [B,T,D] joined: [B,T//stack,D*stack], and the lengths [B] divided.
 

@@ -12,14 +12,19 @@ from ssft_bench.interface import Interface
 
 
 class Layer(Interface):
-    """Hidden state `index`, unchanged; no parameters. 0 is the first, -1 the last."""
+    """Hidden state `index`, unchanged; no parameters. 0 is the first, -1 the last.
+
+    Without an index it is the last, and in a task that trains nothing the one that is best on dev.
+    """
 
     name = "layer"
     usage_kind = "constant weight"
 
-    def __init__(self, spec: UpstreamSpec, index: int = -1) -> None:
+    def __init__(self, spec: UpstreamSpec, index: int | None = None) -> None:
         """Raises UsageError when the upstream has no such hidden state."""
         super().__init__(spec)
+        self.picks_layer_on_dev = index is None
+        index = -1 if index is None else index
         if not -spec.num_layers <= index < spec.num_layers:
             raise UsageError(
                 f"--interface layer:index={index}: {spec.name} has hidden states 0 to "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -120,12 +121,28 @@ def prepare(spec: DataSpec, task: str, *, training: bool = True) -> RunData:
             raise MissingError(f"corpus {spec.corpus}: split {split} has no utterances")
     everything = [u for rows in splits.values() for u in rows]
     everything += [u for search in found.values() for u in search.queries]
+    _check_ids(spec.corpus, splits.values())
     audio = check_audio(everything, allow_mixed_rates=spec.mixed_rates, source=corpus.source)
     seconds = dict(zip([u.id for u in everything], audio.seconds, strict=True))
     digest = rows_sha256(everything)
     if found:
         digest = sha256_json([digest, [_truth(search) for search in found.values()]])
     return RunData(corpus, splits, audio, seconds, digest, found)
+
+
+def _check_ids(corpus: str, splits: Iterable[list[Utterance]]) -> None:
+    """Raise MissingError where an identifier names two recordings: states are kept by identifier.
+
+    Dev and test of a search may have the same documents, so the recording counts too.
+    """
+    places: dict[str, tuple[Any, ...]] = {}
+    for row in (row for rows in splits for row in rows):
+        place = (row.audio, row.start, row.end)
+        if places.setdefault(row.id, place) != place:
+            raise MissingError(
+                f"corpus {corpus}: two recordings are called {row.id}, {places[row.id][0]} and {row.audio}; "
+                "rename one"
+            )
 
 
 def _truth(search: Search) -> list[Any]:
@@ -149,9 +166,9 @@ def rows_sha256(rows: list[Utterance]) -> str:
     values = []
     for row in rows:
         labels = asdict(row)
-        for field, usual in LATER_FIELDS.items():
-            if labels[field] == usual:
-                del labels[field]
+        for name, usual in LATER_FIELDS.items():
+            if labels[name] == usual:
+                del labels[name]
         labels["audio"] = digests[row.audio]
         values.append(labels)
     return sha256_json(values)

@@ -138,7 +138,10 @@ class TrainBatches:
         batch_size: int,
         batch_seconds: float | None,
         seed: int,
+        fixed: Sequence[Sequence[int]] | None = None,
     ) -> None:
+        """`fixed` batches of indices are only shuffled from pass to pass; else those of `bucket`."""
+        self.fixed = fixed
         self.utterances, self.targets, self.seconds = utterances, targets, seconds
         self.features, self.seed = features, seed
         self.batch_size, self.batch_seconds = batch_size, batch_seconds
@@ -146,6 +149,9 @@ class TrainBatches:
     def indices(self, epoch: int) -> list[list[int]]:
         """Batches of pass `epoch`, as indices of utterances."""
         generator = torch.Generator().manual_seed(seed_for(self.seed, "pass", epoch))
+        if self.fixed is not None:
+            shuffled = torch.randperm(len(self.fixed), generator=generator).tolist()
+            return [list(self.fixed[i]) for i in shuffled]
         return bucket(
             self.seconds,
             batch_size=self.batch_size,

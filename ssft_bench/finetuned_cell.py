@@ -50,7 +50,7 @@ class FineTunedCell(TrainedCell):
         return WaveBatches(
             self.data.splits["train"], targets, seconds, self.waves,
             batch_size=data.batch_size, batch_seconds=data.batch_seconds, seed=self.spec.seed,
-            order=getattr(expert, "batches", None),
+            order=getattr(expert, "batches", None), fixed=self._published(seconds),
         )  # fmt: skip
 
     def _execute(self) -> None:

@@ -41,6 +41,8 @@ class Interface(nn.Module):
     needs_fit: ClassVar[bool] = False
     """Whether `fit` must see the training split's hidden states before training."""
 
+    picks_layer_on_dev: bool = False
+    """Where nothing is trained: its option `index` is open, and each layer is tried on dev."""
     built_with: Mapping[str, Any] = {}
     """The options it was given, once `build_interface` has built it."""
 

@@ -46,12 +46,16 @@ class LanguageModelSpec(BaseModel):
 
     def check(self) -> None:
         """Raises MissingError for a file that is not there."""
-        for flag, name in (("--lm", self.path), ("--lexicon", self.lexicon)):
-            if name is not None and not Path(name).is_file():
-                raise MissingError(
-                    f"{flag} {name}: there is no such file. `ssft-bench lm make` estimates an n-gram "
-                    "from text; SUPERB's is LibriSpeech's official 4-gram (openslr.org/11)."
-                )
+        if not Path(self.path).is_file():
+            raise MissingError(
+                f"--lm {self.path}: there is no such file. `ssft-bench lm make` estimates an n-gram from "
+                "text; SUPERB's is LibriSpeech's official 4-gram (openslr.org/11)."
+            )
+        if self.lexicon is not None and not Path(self.lexicon).is_file():
+            raise MissingError(
+                f"--lexicon {self.lexicon}: there is no such file; without --lexicon the words of the "
+                "training split are taken"
+            )
 
     def sha256(self) -> str:
         """Digest over the bytes of both files. Raises MissingError for one that is not there."""

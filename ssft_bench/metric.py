@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -37,3 +37,17 @@ class Metric:
     primary: bool
     counts: Callable[[Prediction], Counts]
     combine: Callable[[Counts], Counts]
+    table: Callable[[Sequence[Prediction]], Counts] | None = None
+    """Rows of all predictions at once [N, K], where they depend on each other (shared thresholds)."""
+    over: str = "utterances"
+    """What a prediction is of, for the description of the interval."""
+
+    def rows(self, predictions: Sequence[Prediction]) -> Counts:
+        """Counts [N, K] of the predictions, in their order."""
+        if self.table is not None:
+            return self.table(predictions)
+        return np.stack([self.counts(p) for p in predictions])
+
+    def value(self, predictions: Sequence[Prediction]) -> float:
+        """The score over these predictions, without an interval."""
+        return float(self.combine(self.rows(predictions).sum(axis=0)))

@@ -52,8 +52,9 @@ def run(
     training = spec.protocol != "training-free"
     data = prepare(spec.data, registry.load("tasks", spec.task.name).name, training=training)
     upstream = load_upstream(spec.upstream.name, spec.upstream.options)
-    if hasattr(getattr(upstream, "expert", None), "check_protocol"):  # some have nothing to freeze
-        upstream.expert.check_protocol(spec.protocol)
+    check = getattr(getattr(upstream, "expert", None), "check_protocol", None)
+    if check is not None:  # some have nothing to freeze
+        check(spec.protocol)
     if spec.control is not None:
         spec = with_matched_head(spec, upstream.spec, lambda o: _make_task(spec, o, data))
     task = _make_task(spec, spec.task.options, data)

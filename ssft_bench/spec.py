@@ -219,7 +219,9 @@ def signature(spec: RunSpec, content: Mapping[str, str | None]) -> str:
     """Hash of the resolved specification and of the bytes it names (weights, recordings, plug-in files)."""
     values = spec.model_dump(mode="json")
     if values["data"]["train_share"] == 1:
-        values["data"].pop("train_share")  # likewise
+        values["data"].pop("train_share")  # as it was before there was such a thing
+    if values["data"]["order"] == "length":
+        values["data"].pop("order")  # likewise
     values["upstream"]["options"].pop("ckpt", None)  # the weights' bytes stand for it
     for key, empty in ABSENT.items():
         if values[key] == empty:

@@ -50,6 +50,9 @@ class DataSpec(Strict):
     """Utterances in a micro-batch."""
     batch_seconds: float | None = Field(default=None, gt=0)
     """Most seconds of audio in a micro-batch, padding counted; null for no such bound."""
+    order: Literal["length", "published"] = "length"
+    """Which utterances share a micro-batch: those of similar length, or those that the task's published
+    code puts together; then neither bound above counts."""
     mixed_rates: bool = False
     """Allow recordings whose sampling rate differs from that of most others."""
     max_utterances: int | None = Field(default=None, ge=1)

@@ -12,7 +12,7 @@ from ssft_bench.errors import MissingError
 from ssft_bench.metric import Counts, Metric, Prediction
 
 _CHUNK = 2_000_000
-"""Drawn indices held at once: 16 MB of them, however many resamples are asked for."""
+"""Drawn indices, and sums, held at once: 16 MB of each, however many resamples and counts there are."""
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,12 @@ def score(
     if not predictions:
         raise MissingError(f"There are no predictions to compute {metric.name} from.")
     rows = sorted(predictions, key=lambda p: (p.id, p.reference, p.hypothesis, p.speaker or ""))
-    counts = np.stack([metric.counts(p) for p in rows])
-    units, what = counts, "utterances"
+    counts = metric.rows(rows)
+    units, what = counts, metric.over
     speakers = sorted({p.speaker for p in rows if p.speaker is not None})
     if len(speakers) > 1 and all(p.speaker is not None for p in rows):
         units, what = _sum_by([p.speaker for p in rows], counts), "speakers"
-    values = metric.combine(_resample(units, resamples, np.random.default_rng(seed)))
+    values = _resampled(metric, units, resamples, np.random.default_rng(seed))
     tail = (1 - level) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
     return Score(
@@ -78,16 +78,15 @@ def _sum_by(names: Sequence[str | None], counts: Counts) -> Counts:
     return sums
 
 
-def _resample(units: Counts, resamples: int, rng: np.random.Generator) -> Counts:
-    """Sums [R,K] of `resamples` draws with replacement of as many rows as `units` [C,K] has."""
-    size = len(units)
-    step = max(1, _CHUNK // size)
-    parts = []
+def _resampled(metric: Metric, units: Counts, resamples: int, rng: np.random.Generator) -> Counts:
+    """Values [R] of `resamples` draws with replacement of as many rows as `units` [C,K] has."""
+    size, width = units.shape
+    step = max(1, _CHUNK // max(size, width))
+    values = []
     for done in range(0, resamples, step):
-        many = min(step, resamples - done)
-        drawn = rng.integers(size, size=(many, size))
-        parts.append(_times_drawn(drawn, size) @ units)
-    return np.concatenate(parts)
+        drawn = rng.integers(size, size=(min(step, resamples - done), size))
+        values.append(metric.combine(_times_drawn(drawn, size) @ units))
+    return np.concatenate(values)
 
 
 def _times_drawn(drawn: NDArray[np.int64], size: int) -> Counts:

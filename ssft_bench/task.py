@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from ssft_bench.corpora.manifest import Utterance
+from ssft_bench.corpora.search import Search
 from ssft_bench.errors import UsageError
 from ssft_bench.language_model import LanguageModelSpec
-from ssft_bench.metric import Metric
+from ssft_bench.metric import Metric, Prediction
 
 
 class TaskOptions(BaseModel):
@@ -60,10 +64,23 @@ class BaseTask(ABC):
         return {}
 
 
+FramesOf = Callable[[Utterance], NDArray[np.float32]]
+"""Features [T, D] of a recording."""
+
+
 class TrainingFreeTask(BaseTask):
-    """A task that compares features as they are; nothing learns."""
+    """A task that compares features of queries and documents as they are; nothing learns."""
 
     protocols = ("training-free",)
+
+    @abstractmethod
+    def search(
+        self, search: Search, frames: FramesOf, folder: Path | None = None
+    ) -> list[Prediction]:
+        """A prediction for each query, by its features in `frames` and those of the documents.
+
+        With a folder, also writes there what others' tools read of the answers.
+        """
 
 
 class Task(BaseTask):
@@ -111,6 +128,15 @@ class Task(BaseTask):
         a task that has no such decoding, MissingError where the decoder is not installed.
         """
         raise UsageError(f"--lm: task {self.name} is decoded without a language model")
+
+    def published_batches(
+        self, utterances: Sequence[Utterance], seconds: Sequence[float]
+    ) -> list[list[int]]:
+        """The micro-batches of one pass over the training rows as published code makes them, as indices.
+
+        Raises UsageError for a task that knows of none.
+        """
+        raise UsageError(f"data.order=published: task {self.name} has no such batches; use length")
 
     def min_frames(self, target: Tensor) -> int:
         """Fewest frames of features from which `target` can be learned; 0 where there is no bound."""

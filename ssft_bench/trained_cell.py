@@ -120,6 +120,12 @@ class TrainedCell(Cell):
 
         return trials.run(trainer, better)
 
+    def _published(self, seconds: list[float]) -> list[list[int]] | None:
+        """The batches of the task's published code, where they are asked for."""
+        if self.spec.data.order == "length":
+            return None
+        return self.task.published_batches(self.data.splits["train"], seconds)
+
     def _note_short(self, rows: Sequence[Utterance], targets: Sequence[Tensor]) -> None:
         """An event for utterances with fewer frames than their target needs; they teach nothing."""
         stride = self.task.output_stride(self.interface.output_stride)
@@ -228,6 +234,7 @@ class FrozenCell(TrainedCell):
         return TrainBatches(
             self.data.splits["train"], targets, seconds, self.features,
             batch_size=data.batch_size, batch_seconds=data.batch_seconds, seed=self.spec.seed,
+            fixed=self._published(seconds),
         )  # fmt: skip
 
     def _batch(self, rows: Sequence[Utterance]) -> Any:

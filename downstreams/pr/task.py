@@ -16,9 +16,11 @@ from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.downstreams.ctc import ctc_loss, greedy, min_frames
 from ssft_bench.downstreams.edit_distance import error_rate_metric
 from ssft_bench.downstreams.heads import LinearHead
+from ssft_bench.downstreams.superb_batches import pr_batches
 from ssft_bench.errors import MissingError, UsageError
 from ssft_bench.metric import Metric
 from ssft_bench.task import Task, TaskOptions
+from ssft_bench.upstream import SAMPLE_RATE
 
 # fmt: off
 VOWELS = ("AA", "AE", "AH", "AO", "AW", "AY", "EH", "ER", "EY", "IH", "IY", "OW", "OY", "UH", "UW")
@@ -103,6 +105,13 @@ class PR(Task):
         """Greedy phones; as in s3prl, `<eos>` is dropped wherever it is."""
         paths = greedy(logits, lengths, BLANK)
         return [" ".join(self.symbols[i] for i in path if i != END) for path in paths]
+
+    def published_batches(
+        self, utterances: Sequence[Utterance], seconds: Sequence[float]
+    ) -> list[list[int]]:
+        """SUPERB's batches of one pass, as indices of the rows; see `pr_batches`."""
+        samples = [round(s * SAMPLE_RATE) for s in seconds]
+        return pr_batches([len(_phones(u)) for u in utterances], samples)
 
     def describe(self) -> dict[str, Any]:
         """Outputs, phone set, blank and decoding."""

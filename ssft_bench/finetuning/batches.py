@@ -88,11 +88,12 @@ class WaveBatches(TrainBatches):
         batch_seconds: float | None,
         seed: int,
         order: Order | None = None,
+        fixed: Sequence[Sequence[int]] | None = None,
     ) -> None:
-        """`seconds` are the utterances' lengths; `order` None: batches of similar length."""
+        """`seconds` are the utterances' lengths; `order` None: batches of similar length, or `fixed` ones."""
         super().__init__(
             utterances, targets, seconds, cast(Any, waves),
-            batch_size=batch_size, batch_seconds=batch_seconds, seed=seed,
+            batch_size=batch_size, batch_seconds=batch_seconds, seed=seed, fixed=fixed,
         )  # fmt: skip
         self.order = order
 

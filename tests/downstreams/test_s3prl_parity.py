@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import secrets
-import sys
 from collections import defaultdict
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
@@ -15,65 +14,28 @@ import torch
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.downstreams.asr.task import ASR, SYMBOLS, ASROptions
 from ssft_bench.downstreams.pr.task import PHONE_SETS, PR, PROptions
+from ssft_bench.language_model import LanguageModelSpec
+from ssft_bench.ngram import estimate
+from tests.downstreams.s3prl_runs import (
+    asr_config,
+    copy_asr_weights,
+    pr_config,
+    without_editdistance,
+)
 
 SEEDS = [1, secrets.randbelow(2**31)]
 LENGTHS = [31, 40, 17]
 TEXTS = ["IT'S A CAT", "QUIZ", "AN OX"]
-# The letters of s3prl's char.dict, in its order; the package does not ship the file.
-CHAR_DICT = list("|ETAONIHSRDLUMCWFGYPBVK'XJQZ")
 
 
 @pytest.fixture
 def experts(monkeypatch: pytest.MonkeyPatch) -> tuple[Any, Any]:
-    """s3prl's asr and ctc experts; they ask for editdistance, which is not installed."""
-    from rapidfuzz.distance import Levenshtein
-
-    stub = ModuleType("editdistance")
-    stub.eval = Levenshtein.distance  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "editdistance", stub)
+    """s3prl's asr and ctc experts."""
+    without_editdistance(monkeypatch)
     from s3prl.downstream.asr import expert as asr
     from s3prl.downstream.ctc import expert as ctc
 
     return asr, ctc
-
-
-def asr_expert(module: Any, folder: Path, dim: int) -> Any:
-    (folder / "char.dict").write_text("".join(f"{c} {99 - i}\n" for i, c in enumerate(CHAR_DICT)))
-    rnns = {"total_rate": -1, "module": "LSTM", "bidirection": True, "dim": [7, 7],
-            "dropout": [0.2, 0.2], "layer_norm": [False, False], "proj": [False, False],
-            "sample_rate": [1, 1], "sample_style": "concat"}  # fmt: skip
-    config = {
-        "datarc": {
-            "dict_path": str(folder / "char.dict"),
-            "zero_infinity": True,
-            "decoder_args": {"decoder_type": "None"},
-        },
-        "modelrc": {"project_dim": 8, "select": "RNNs", "RNNs": rnns},
-    }
-    return module.DownstreamExpert(dim, 320, config, str(folder))
-
-
-def pr_expert(module: Any, folder: Path, dim: int) -> Any:
-    (folder / "phoneme.txt").write_text("\n".join(PHONE_SETS["superb71"]))
-    config = {
-        "corpus": {"name": "libriphone"},
-        "text": {"mode": "word", "vocab_file": str(folder / "phoneme.txt")},
-        "model": {"project_dim": 8, "zero_infinity": True, "select": "FrameLevel"},
-        "metric": ["per"],
-        "metric_higher_better": False,
-    }
-    return module.DownstreamExpert(dim, 320, config, str(folder))
-
-
-def copy_asr_weights(expert: Any, head: Any) -> None:
-    head.project.load_state_dict(expert.projector.state_dict())
-    head.output.load_state_dict(expert.model.linear.state_dict())
-    for i, rnn in enumerate(expert.model.rnns):
-        state = rnn.layer.state_dict()
-        back = {k.removesuffix("_reverse"): v for k, v in state.items() if k.endswith("_reverse")}
-        ahead = {k: v for k, v in state.items() if not k.endswith("_reverse")}
-        head.forwards[i].load_state_dict(ahead)
-        head.backwards[i].load_state_dict(back)
 
 
 def padded(features: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -84,11 +46,11 @@ def padded(features: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_asr(experts: tuple[Any, Any], tmp_path: Path, seed: int) -> None:
     torch.manual_seed(seed)
-    expert = asr_expert(experts[0], tmp_path, dim=12).eval()
+    expert = experts[0].DownstreamExpert(12, 320, asr_config(tmp_path), str(tmp_path)).eval()
     task = ASR(ASROptions(project_dim=8, hidden_dim=7))
     assert tuple(expert.dictionary.symbols) == SYMBOLS
     head = task.head(12).eval()
-    copy_asr_weights(expert, head)
+    copy_asr_weights(expert.state_dict(), head)
     features = [5 * torch.randn(n, 12) for n in LENGTHS]
     utterances = [Utterance(t, Path(), "train", text=t) for t in TEXTS]
     targets = [task.encode(u) for u in utterances]
@@ -113,7 +75,7 @@ def test_asr(experts: tuple[Any, Any], tmp_path: Path, seed: int) -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_pr(experts: tuple[Any, Any], tmp_path: Path, seed: int) -> None:
     torch.manual_seed(seed)
-    expert = pr_expert(experts[1], tmp_path, dim=12).eval()
+    expert = experts[1].DownstreamExpert(12, 320, pr_config(tmp_path), str(tmp_path)).eval()
     task = PR(PROptions(project_dim=8), "superb71")
     assert tuple(expert.tokenizer._vocab_list) == task.symbols
     head = task.head(12).eval()
@@ -135,6 +97,43 @@ def test_pr(experts: tuple[Any, Any], tmp_path: Path, seed: int) -> None:
     torch.testing.assert_close(task.loss(logits, lengths, targets), loss, atol=1e-5, rtol=1e-5)
     assert task.decode(logits, lengths) == records["hypothesis"]
     assert [task.reference(u) for u in utterances] == records["groundtruth"]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_decoding_with_an_n_gram(experts: tuple[Any, Any], tmp_path: Path, seed: int) -> None:
+    """s3prl's own decoder with the weights of its configuration, words by words."""
+    pytest.importorskip(
+        "flashlight.lib.text.decoder.kenlm", reason="the decoder: pip install 'ssft-bench[lm]'"
+    )
+    rng = torch.Generator().manual_seed(seed)
+    words = ["IT'S", "A", "CAT", "ACT", "AT", "ITS", "SIT"]
+    text = [[words[i] for i in torch.randint(7, (n,), generator=rng)] for n in (2, 3, 4) * 9]
+    estimate(text, 3).write(tmp_path / "lm.arpa")
+    (tmp_path / "lexicon.lst").write_text("".join(f"{w}\t{' '.join(w)} |\n" for w in words))
+    config = asr_config(tmp_path)
+    config["datarc"]["decoder_args"] = {
+        "decoder_type": "kenlm", "nbest": 1, "criterion": "ctc", "beam": 5, "beam_threshold": 25,
+        "kenlm_model": str(tmp_path / "lm.arpa"), "lexicon": str(tmp_path / "lexicon.lst"),
+        "lm_weight": 2, "word_score": -1, "unk_weight": -math.inf, "sil_weight": 0,
+    }  # fmt: skip
+    expert = experts[0].DownstreamExpert(12, 320, config, str(tmp_path)).eval()
+
+    lines = [" ".join(words[i] for i in torch.randint(7, (3,), generator=rng)) for _ in range(20)]
+    task = ASR(ASROptions())
+    utterances = [Utterance(t, Path(), "train", text=t) for t in lines]
+    # Each label lasts two frames, a blank between them; noise makes about every second line wrong.
+    paths = [
+        [x for label in task.encode(u).tolist() for x in (label, label, 0)] for u in utterances
+    ]
+    logits, lengths = padded([3.5 * torch.eye(32)[p] for p in paths])
+    logits += 1.2 * torch.randn(logits.shape, generator=rng)
+    theirs = [" ".join(w) for w in expert._decode(logits.log_softmax(-1), lengths.tolist())[1]]
+
+    spec = LanguageModelSpec(path=str(tmp_path / "lm.arpa"))  # its defaults are SUPERB's
+    assert task.beam_search(spec, utterances)(logits, lengths) == theirs
+    assert task.decode(logits, lengths) != theirs  # negative control: greedy
+    own = spec.model_copy(update={"lm_weight": 0.0, "word_score": 4.0})
+    assert task.beam_search(own, utterances)(logits, lengths) != theirs
 
 
 def test_phone_list_is_s3prls() -> None:

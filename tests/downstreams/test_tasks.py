@@ -16,6 +16,7 @@ from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.downstreams.asr.task import ASR, SYMBOLS, ASROptions
 from ssft_bench.downstreams.pr.task import PR, PROptions
 from ssft_bench.errors import MissingError, UsageError
+from ssft_bench.language_model import LanguageModelSpec
 from ssft_bench.task import Task
 from ssft_bench.training_spec import TrainSpec
 
@@ -102,6 +103,20 @@ def test_full_recipe_is_superbs(task: type[Task], updates: int, every: int) -> N
     assert (train.steps, train.eval_every, train.clip) == (updates, every, 1.0)
     assert (recipe["data"]["batch_size"], train.accumulate) == (16, 1 if task is ASR else 2)
     assert train.optimizer.lr == (1e-4 if task is ASR else 1e-2)
+
+
+def test_full_recipe_decodes_as_superb_with_a_language_model() -> None:
+    file = resources.files("ssft_bench.downstreams") / "asr" / "recipe.yaml"
+    recipe = yaml.safe_load(file.read_text())["full"]
+    superb = LanguageModelSpec(path="4-gram.arpa")
+    assert LanguageModelSpec(path="4-gram.arpa", **recipe["lm"]) == superb
+    assert (superb.beam_size, superb.beam_threshold, superb.beam_size_token) == (5, 25, None)
+    assert (superb.lm_weight, superb.word_score, superb.sil_score) == (2, -1, 0)
+    assert superb.unk_score is None  # minus infinity
+    assert superb.silence == "gap"
+    slue = recipe["lm"] | recipe["corpora"]["slue_voxpopuli"]["lm"]
+    own = LanguageModelSpec(path="t3.arpa", **slue)
+    assert (own.beam_size, own.lm_weight, own.word_score, own.silence) == (500, 2, -1, "blank")
 
 
 def test_learns_what_the_features_say() -> None:
