@@ -8,3 +8,6 @@ SUITES: dict[str, str] = {
     "full": "each task on its official corpus with its published recipe; --data says where they lie",
 }
 """Name -> one line."""
+
+SMALL_MODELS = ("mini", "pocket")
+"""Suites for small machines, in which the name of an SSFT upstream means the mini model of the package."""

@@ -15,6 +15,7 @@ from typing import Any
 
 from ssft_bench.errors import MissingError, UsageError
 from ssft_bench.names import split_options
+from ssft_bench.suites import SMALL_MODELS
 
 ENVIRONMENT = "SSFT_BENCH_CHECKPOINTS"
 """Folder that holds <name>.safetensors or <name>/checkpoint.safetensors for suite `full`."""
@@ -130,8 +131,8 @@ def with_checkpoint(
 ) -> dict[str, Any]:
     """The options of an upstream with its checkpoint filled in.
 
-    `--checkpoint` first, then (outside suite `mini`) SSFT_BENCH_CHECKPOINTS. Raises UsageError where
-    `given` means nothing, MissingError with the exact tuning command when there is no checkpoint.
+    `--checkpoint` first, then (outside suites `mini` and `pocket`) SSFT_BENCH_CHECKPOINTS. Raises UsageError
+    where `given` means nothing, MissingError with the exact tuning command when there is no checkpoint.
     """
     facts: Tuned | None = getattr(builder, "tuned", None)
     takes = facts is not None or name.endswith("_local")
@@ -140,7 +141,7 @@ def with_checkpoint(
         raise UsageError(f"--checkpoint {given}: upstream {name} {what}")
     if given is not None:
         return {**options, "ckpt": given}
-    if facts is None or suite == "mini" or "ckpt" in options:
+    if facts is None or suite in SMALL_MODELS or "ckpt" in options:
         return dict(options)
     folder = os.environ.get(ENVIRONMENT)
     if folder:

@@ -85,6 +85,13 @@ def test_suite_full_needs_a_checkpoint_and_says_how(
     assert ("huggingface.co/datasets/vectominist/spin_ckpt" in text) == name.startswith("spin")
 
 
+@pytest.mark.parametrize("suite", ["mini", "pocket"])
+def test_small_suites_take_the_packaged_one(suite: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(ENVIRONMENT, "elsewhere")
+    resolved = spec.resolve(upstream="score_hubert", interface="last", task="pr", suite=suite)
+    assert resolved.upstream.options == {}
+
+
 def test_where_suite_full_finds_it(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
