@@ -99,10 +99,14 @@ def _nearest(
     options: Mapping[str, Any], name: str, target: int, count: Callable[[Mapping[str, Any]], int]
 ) -> dict[str, Any]:
     """`options` with `name` at least as large as it is, so that the count is nearest the target."""
-    low = int(options[name])
+    low = int(options[name] or 1)  # null: as wide as the features
     high = low
-    while count({**options, name: high}) < target:
+    while (now := count({**options, name: high})) < target:
         high *= 2
+        if count({**options, name: high}) == now:
+            raise UsageError(
+                f"--control matched-head: task.options.{name} does not change this head's size"
+            )
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if count({**options, name: middle}) < target else (low, middle)

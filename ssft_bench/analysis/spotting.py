@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
+from ssft_bench.alignment.subsequence_dtw import subsequence_cost
 from ssft_bench.analysis import ranking
 from ssft_bench.analysis.dtw import unit_frames
 from ssft_bench.analysis.report import Report
@@ -26,25 +26,6 @@ from ssft_bench.metric import Prediction
 from ssft_bench.progress import Progress
 from ssft_bench.statistics import score
 from ssft_bench.upstream import Upstream
-
-
-@numba.njit(cache=True, nogil=True)
-def _cheapest(distance: NDArray[np.float32]) -> float:
-    """Mean distance of the query's frames [N, M] along the cheapest path, free to start and end anywhere."""
-    n, m = distance.shape
-    cost = distance[0].astype(np.float64)
-    for i in range(1, n):
-        two, one = np.inf, np.inf  # costs of the row before at j - 2 and j - 1
-        for j in range(m):
-            here = cost[j]
-            cost[j] = distance[i, j] + min(here, one, two)
-            two, one = one, here
-    return cost.min() / n  # type: ignore[no-any-return]
-
-
-def cheapest(distance: NDArray[np.float32]) -> float:
-    """See `_cheapest`; `distance` is [query frames, utterance frames]."""
-    return float(_cheapest(np.ascontiguousarray(distance, np.float32)))
 
 
 def terms(corpus: Corpus) -> dict[str, tuple[list[Utterance], list[Utterance]]]:
@@ -98,7 +79,7 @@ def measure(
 
 
 def _similarities(query: Frames, utterances: Sequence[Frames]) -> NDArray[np.float64]:
-    return -np.array([cheapest(np.float32(1) - query @ u.T) for u in utterances])
+    return -np.array([subsequence_cost(np.float32(1) - query @ u.T) for u in utterances])
 
 
 def _row(

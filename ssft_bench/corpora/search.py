@@ -47,9 +47,7 @@ def searches(corpus: Corpus, most: int | None = None) -> dict[str, Search]:
         )
         if most is None:  # a part of a corpus is no benchmark that others' numbers could be of
             documents_left, queries_left = corpus.unsearched(split), corpus.unasked(split)
-            search = replace(
-                search, absent_documents=documents_left, absent_queries=queries_left
-            )
+            search = replace(search, absent_documents=documents_left, absent_queries=queries_left)
         if not search.occurring:
             raise MissingError(
                 f"corpus {corpus.name}: none of {len(queries)} queries of split {split} occurs in any of "

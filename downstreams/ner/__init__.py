@@ -1,0 +1,1 @@
+"""Named entity recognition from speech: tagged text by CTC, scored in entities."""

@@ -1,0 +1,1 @@
+"""Sentiment analysis of speech: one of three classes for each utterance."""
