@@ -9,16 +9,23 @@ the asymmetric step pattern of Sakoe and Chiba (1978): each query frame is match
 on by 0, 1 or 2 frames. So a document may be shorter than the query; one of a single frame matches at once.
 The cost is s3prl's (`quesst14_dtw`, 0.4.18): exp(cosine distance) - 1, each query frame scaled to [0, 1]
 over the document.
+
+Threads are plain Python threads, each with a block of documents, in code that releases the GIL: matrix
+products (BLAS with one thread) and a compiled kernel. They wait for each other at the end only, so a busy
+machine slows them down no more than it must; none outlives its call, so processes may be forked later.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 Frames = NDArray[np.float32]
 Scores = NDArray[np.float64]
@@ -41,22 +48,16 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
-def _kernel(**more: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+def _kernel(function: Callable[..., Any]) -> Callable[..., Any]:
     """Compile, and keep the machine code on disk if any folder for it can be written."""
-
-    options = {**_OPTIONS, **more}
-
-    def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-        try:
-            made: Callable[..., Any] = numba.njit(cache=True, **options)(function)
-        except RuntimeError:  # the package is read-only and so is the user's cache folder
-            made = numba.njit(**options)(function)
-        return made
-
+    try:
+        compiled: Callable[..., Any] = numba.njit(cache=True, **_OPTIONS)(function)
+    except RuntimeError:  # the package is read-only and so is the user's cache folder
+        compiled = numba.njit(**_OPTIONS)(function)
     return compiled
 
 
-@_kernel()
+@_kernel
 def _cheapest(cost: Frames, scaled: bool) -> float:
     """Mean over the query's frames of `cost` [n, m] along the cheapest path.
 
@@ -80,16 +81,15 @@ def _cheapest(cost: Frames, scaled: bool) -> float:
     return before[2:].min() / n  # type: ignore[no-any-return]
 
 
-@_kernel(parallel=True)
+@_kernel
 def _all_pairs(
     cost: Frames, queries: NDArray[np.int64], documents: NDArray[np.int64], scores: Scores
 ) -> None:
     """scores[q, k] for query rows queries[q] to queries[q + 1] and columns documents[k] to [k + 1]."""
-    many = len(documents) - 1
-    for pair in numba.prange((len(queries) - 1) * many):
-        q, k = pair // many, pair % many
-        part = cost[queries[q] : queries[q + 1], documents[k] : documents[k + 1]]
-        scores[q, k] = -_cheapest(part, True)
+    for q in range(len(queries) - 1):
+        for k in range(len(documents) - 1):
+            part = cost[queries[q] : queries[q + 1], documents[k] : documents[k + 1]]
+            scores[q, k] = -_cheapest(part, True)
 
 
 def subsequence_cost(cost: NDArray[np.floating[Any]]) -> float:
@@ -106,20 +106,36 @@ def subsequence_scores(
     """Score of every query in every document, float64 [queries, documents]; higher is better, at most 0.
 
     Both are frames [T, D] of length 1 (zeros stay zeros: cosine distance 1 to everything), T > 0.
-    Documents are taken one after the other, so they can be read from disk; memory is that of the queries,
-    of a block of documents (`BLOCK_BYTES`, or one document where that is more) and of its costs.
-    `report` is told how many documents more are done.
+    Documents are taken one after the other, so they can be read from disk; memory is that of the queries
+    and, for each thread (NUMBA_NUM_THREADS), of three blocks of documents (`BLOCK_BYTES`, or one document
+    where that is more) and of the costs of one. `report` is told how many documents more are done.
     """
     groups = [_Group(group) for group in _grouped(queries)]
-    parts = []
-    for block in _blocks(documents):
-        starts = _starts(block)
-        frames = np.concatenate(block) if len(block) > 1 else block[0]
-        found = [group.scores(frames, starts) for group in groups]
-        parts.append(np.concatenate(found) if found else np.empty((0, len(block))))
+    threads = numba.get_num_threads()
+    parts: list[Scores] = []
+    waiting: deque[Future[Scores]] = deque()
+
+    def take() -> None:
+        parts.append(waiting.popleft().result())
         if report is not None:
-            report(len(block))
+            report(parts[-1].shape[1])
+
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(threads) as pool:
+        for block in _blocks(documents):
+            waiting.append(pool.submit(_block_scores, groups, block))
+            if len(waiting) >= 2 * threads:
+                take()
+        while waiting:
+            take()
     return np.concatenate(parts, axis=1) if parts else np.empty((len(queries), 0))
+
+
+def _block_scores(groups: Sequence[_Group], block: Sequence[Frames]) -> Scores:
+    """[queries, documents of the block]."""
+    starts = _starts(block)
+    frames = np.concatenate(block) if len(block) > 1 else block[0]
+    found = [group.scores(frames, starts) for group in groups]
+    return np.concatenate(found) if found else np.empty((0, len(block)))
 
 
 class _Group:

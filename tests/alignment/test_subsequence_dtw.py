@@ -6,6 +6,7 @@ import tracemalloc
 from collections.abc import Iterator
 from itertools import product
 
+import numba
 import numpy as np
 import pytest
 from dtw import dtw
@@ -137,8 +138,11 @@ def test_no_queries_and_no_documents(rng: np.random.Generator) -> None:
     assert subsequence_scores([unit(rng, 5)], []).shape == (1, 0)
 
 
-def test_documents_are_not_gathered(rng: np.random.Generator) -> None:
-    """80 MB of documents come one after the other; what is held is a block of them."""
+def test_documents_are_not_gathered(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """80 MB of documents come one after the other; what is held are a few blocks of them."""
+    monkeypatch.setattr(subsequence_dtw, "BLOCK_BYTES", 1 << 20)
     query, base = unit(rng, 40, 200), unit(rng, 500, 200)
 
     def documents() -> Iterator[Frames]:
@@ -151,4 +155,20 @@ def test_documents_are_not_gathered(rng: np.random.Generator) -> None:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found.shape == (1, 200)
-    assert peak < 24e6
+    assert peak < 5e6 * (1 + numba.get_num_threads())
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_threads_change_nothing(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch, threads: int
+) -> None:
+    monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(subsequence_dtw, "BLOCK_BYTES", 5000)
+    queries, documents = [unit(rng, 20), unit(rng, 30)], [unit(rng, m) for m in range(20, 80)]
+    each = [[subsequence_scores([q], [d])[0, 0] for d in documents] for q in queries]
+    np.testing.assert_allclose(subsequence_scores(queries, documents), each, atol=2e-6)
+
+
+def test_an_error_of_a_thread_comes_out(rng: np.random.Generator) -> None:
+    with pytest.raises(ValueError, match="matmul"):
+        subsequence_scores([unit(rng, 9, 24)], [unit(rng, 9, 25)])
