@@ -25,7 +25,7 @@ from typing import Any
 import numba
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 Frames = NDArray[np.float32]
 Scores = NDArray[np.float64]
