@@ -6,10 +6,13 @@ Graves et al., "Connectionist Temporal Classification" (ICML 2006).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+
+from ssft_bench.task import Task
 
 
 def ctc_loss(logits: Tensor, lengths: Tensor, targets: Sequence[Tensor], blank: int) -> Tensor:
@@ -46,3 +49,18 @@ def greedy(logits: Tensor, lengths: Tensor, blank: int) -> list[list[int]]:
 def min_frames(target: Tensor) -> int:
     """Frames CTC needs for `target` [S]: one per label, and a blank between equal neighbours."""
     return len(target) + int((target[1:] == target[:-1]).sum())
+
+
+class CTCTask(Task):
+    """A task whose head gives symbols by CTC."""
+
+    blank: ClassVar[int] = 0
+    """Output that stands for none."""
+
+    def loss(self, logits: Tensor, lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
+        """See `ctc_loss`."""
+        return ctc_loss(logits, lengths, targets, self.blank)
+
+    def min_frames(self, target: Tensor) -> int:
+        """CTC's bound, see `min_frames`."""
+        return min_frames(target)

@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.downstreams.beam_search import beam_search
-from ssft_bench.downstreams.ctc import ctc_loss, greedy, min_frames
+from ssft_bench.downstreams.ctc import CTCTask, greedy
 from ssft_bench.downstreams.heads import LSTMHead, OutputLayer
 from ssft_bench.downstreams.specaugment import SpecAugment
 from ssft_bench.errors import MissingError
 from ssft_bench.language_model import LanguageModelSpec
-from ssft_bench.task import Task, TaskOptions
+from ssft_bench.task import TaskOptions
 
 SPECIALS = ("<s>", "<pad>", "</s>", "<unk>")
 """First outputs, in fairseq's order; `<s>` is CTC's blank."""
@@ -48,7 +48,7 @@ class LetterOptions(TaskOptions):
     """Augmentation of the features in training; null switches it off."""
 
 
-class LetterTask(Task):
+class LetterTask(CTCTask):
     """Words spelled by CTC, `|` after each; blank is `<s>`. A subclass says which words."""
 
     size_options = ("hidden_dim", "project_dim")
@@ -96,14 +96,6 @@ class LetterTask(Task):
             return OutputLayer(input_dim, len(self.symbols))
         sizes = (o.project_dim, o.hidden_dim, o.layers)
         return LSTMHead(input_dim, len(self.symbols), *sizes, o.dropout, self._stack(input_stride))
-
-    def loss(self, logits: Tensor, lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        """CTC, see `ctc_loss`."""
-        return ctc_loss(logits, lengths, targets, BLANK)
-
-    def min_frames(self, target: Tensor) -> int:
-        """CTC's bound, see `ctc.min_frames`."""
-        return min_frames(target)
 
     def decode(self, logits: Tensor, lengths: Tensor) -> list[str]:
         """Lines of the greedy words; `</s>` is dropped wherever it is, as s3prl does."""

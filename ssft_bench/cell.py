@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
-from ssft_bench import results
+from ssft_bench import cost, results
 from ssft_bench.data import RunData
+from ssft_bench.features import Batch
 from ssft_bench.interface import Interface
-from ssft_bench.metric import Prediction
+from ssft_bench.interface_in_run import usage
+from ssft_bench.metric import Metric, Prediction
 from ssft_bench.results import MetricValue, ResultRecord
 from ssft_bench.statistics import score
 from ssft_bench.task import BaseTask
@@ -63,6 +66,7 @@ class Cell(ABC):
     def __init__(self, parts: Parts, machine: Machine) -> None:
         """Puts the upstream on the machine's device, frozen and in eval mode."""
         self.record, self.folder, self.data = parts.record, parts.folder, parts.data
+        self.task = parts.task
         self.spec = parts.record.spec
         self.machine = machine
         self.fabric = Fabric(
@@ -100,21 +104,56 @@ class Cell(ABC):
     def _tidy(self) -> None:  # noqa: B027 (most have nothing to remove)
         """Remove what only an unfinished run needs."""
 
-    def _metrics(
-        self, task: BaseTask, split: str, found: Sequence[Prediction]
-    ) -> list[MetricValue]:
+    @property
+    def _selecting(self) -> Metric:
+        """The task's metric that picks on dev."""
+        return next(m for m in self.task.metrics if m.name == self.spec.selection.metric)
+
+    def _static_cost(self, interface: Interface, head: nn.Module | None) -> dict[str, Any]:
+        """Parameters by part, and multiply-adds for one second of audio; `head` None: there is none."""
+        noise = cost.second_of_noise().to(self.fabric.device)
+        with torch.no_grad():
+            hidden = self.upstream([noise])
+        last = nn.Identity() if head is None else head
+
+        def on_top() -> None:
+            features = interface(hidden)
+            if head is not None:
+                head(*features)
+
+        return {
+            "parameters": {
+                "upstream": cost.parameters(self.upstream),
+                "interface": cost.parameters(interface),
+                "head": cost.parameters(last),
+            },
+            "macs_per_second_of_audio": {
+                "upstream": cost.macs(lambda: self.upstream([noise]), self.upstream),
+                "interface_and_head": cost.macs(on_top, interface, last),
+            },
+        }
+
+    def _interface_state(self, interface: Interface, batches: Iterable[Batch]) -> dict[str, Any]:
+        """Widths, layers, and the share of each layer, counted over dev's `batches` where it has gates."""
+        return {
+            "options": dict(interface.built_with),
+            "output_dim": interface.output_dim,
+            "output_stride": interface.output_stride,
+            "layers_used": list(interface.layers_used()),
+            **usage(interface, batches),
+        }
+
+    def _metrics(self, split: str, found: Sequence[Prediction]) -> list[MetricValue]:
         """Every metric of the task with its interval; `<name>_lm` too where there is such a decoding."""
-        values = self._scored(task, split, found, "")
+        values = self._scored(split, found, "")
         if found and found[0].hypothesis_lm is not None:
             decoded = [replace(p, hypothesis=p.hypothesis_lm or "") for p in found]
-            values += self._scored(task, split, decoded, "_lm")
+            values += self._scored(split, decoded, "_lm")
         return values
 
-    def _scored(
-        self, task: BaseTask, split: str, found: Sequence[Prediction], suffix: str
-    ) -> list[MetricValue]:
+    def _scored(self, split: str, found: Sequence[Prediction], suffix: str) -> list[MetricValue]:
         values = []
-        for metric in task.metrics:
+        for metric in self.task.metrics:
             s = score(metric, found, seed=self.spec.seed)
             values.append(
                 MetricValue(

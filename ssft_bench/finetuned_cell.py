@@ -15,7 +15,7 @@ from ssft_bench.finetuning.batches import WaveBatches, Waves
 from ssft_bench.finetuning.learner import FineTunedDownstream
 from ssft_bench.interface_in_run import fit
 from ssft_bench.trained_cell import TrainedCell
-from ssft_bench.training import Batches, seed_everything_for
+from ssft_bench.training import Batches
 
 
 class FineTunedCell(TrainedCell):
@@ -26,11 +26,10 @@ class FineTunedCell(TrainedCell):
     def __init__(self, parts: Parts, machine: Machine) -> None:
         super().__init__(parts, machine)
         assert self.spec.finetune is not None
-        seed_everything_for(self.spec.seed, "head")
-        head = self.task.head(self.interface.output_dim, self.interface.output_stride)
         self.learner = FineTunedDownstream(
-            self.upstream, self.interface, head, self.task, self.spec.finetune, seed=self.spec.seed
-        )
+            self.upstream, self.interface, self._head(), self.task, self.spec.finetune,
+            seed=self.spec.seed,
+        )  # fmt: skip
         self.waves = Waves(self.spec.data.memory_gib)
 
     def _extract(self) -> None:

@@ -7,10 +7,10 @@ from typing import Any
 
 import pandas as pd
 
-from ssft_bench import registry, results
+from ssft_bench import results
 from ssft_bench.errors import MissingError
 from ssft_bench.files import atomic_path
-from ssft_bench.recipes import load_recipes
+from ssft_bench.recipes import packaged_recipes
 from ssft_bench.results import ResultRecord
 
 COLUMNS = (
@@ -110,7 +110,8 @@ def markdown(table: pd.DataFrame) -> str:
             )  # fmt: skip
         parts.append("\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines) + "\n")
         if first["stands_in"]:
-            parts.append(f"{str(first['stands_in']).capitalize()}.\n")
+            remark = str(first["stands_in"])
+            parts.append(f"{remark[0].upper()}{remark[1:]}.\n")
         parts.append(f"CI: {first['ci_method']}. {_selection(group)}\n")
     parts += [_unavailable(suite) for suite in sorted(table["suite"].unique())]
     return "\n".join(part for part in parts if part)
@@ -118,15 +119,14 @@ def markdown(table: pd.DataFrame) -> str:
 
 def _unavailable(suite: str) -> str:
     """The tasks that a suite has no data for, and why; empty where it has some for all."""
-    reasons = []
-    for plugin in registry.plugins("tasks"):
-        if plugin.origin == "built-in":
-            entry = load_recipes(registry.load("tasks", plugin.name)).get(suite, {})
-            if "unavailable" in entry:
-                reasons.append(
-                    f"### {plugin.name}, suite {suite}: no data\n\n{entry['unavailable']}.\n"
-                )
-    return "\n".join(reasons)
+    reasons = {
+        task: recipes[suite]["unavailable"]
+        for task, recipes in packaged_recipes().items()
+        if "unavailable" in recipes.get(suite, {})
+    }
+    return "\n".join(
+        f"### {task}, suite {suite}: no data\n\n{reason}.\n" for task, reason in reasons.items()
+    )
 
 
 def _selection(group: pd.DataFrame) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,19 @@ def load_recipes(owner: Any, kind: str = "task", keys: str = "suite names") -> d
         raise UsageError(
             f"{kind} {owner.name}: {path} is missing; a {kind} needs its numbers there"
         )
+    return _read(path, keys)
+
+
+def packaged_recipes() -> dict[str, dict[str, Any]]:
+    """The recipes of every task in the package, by its name; no task is imported (that needs torch)."""
+    spec = importlib.util.find_spec("ssft_bench.downstreams")
+    assert spec is not None
+    assert spec.origin is not None
+    paths = sorted(Path(spec.origin).parent.glob("*/recipe.yaml"))
+    return {path.parent.name: _read(path, "suite names") for path in paths}
+
+
+def _read(path: Path, keys: str) -> dict[str, Any]:
     loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
     if not isinstance(loaded, dict) or not loaded:
         raise UsageError(f"{path}: expected a mapping from {keys} to recipes")

@@ -92,6 +92,8 @@ ABSENT: dict[str, Any] = {
     "finetune": None,
     "lm": None,
     "interface_from": None,
+    "data.train_share": 1.0,
+    "data.order": "length",
 }
 """Parts that a run may lack: it is then the run it was before there were such parts."""
 
@@ -218,25 +220,28 @@ def _upstream(text: str, suite: str, checkpoint: str | None) -> dict[str, Any]:
 def signature(spec: RunSpec, content: Mapping[str, str | None]) -> str:
     """Hash of the resolved specification and of the bytes it names (weights, recordings, plug-in files)."""
     values = spec.model_dump(mode="json")
-    if values["data"]["train_share"] == 1:
-        values["data"].pop("train_share")  # as it was before there was such a thing
-    if values["data"]["order"] == "length":
-        values["data"].pop("order")  # likewise
     values["upstream"]["options"].pop("ckpt", None)  # the weights' bytes stand for it
     for key, empty in ABSENT.items():
-        if values[key] == empty:
-            values.pop(key)
+        place, last = _place(values, key)
+        if place[last] == empty:
+            place.pop(last)
     if values.get("lm"):
         values["lm"] |= {"path": None, "lexicon": None}  # their bytes stand for them
     if "interface_from" in values:
         values["interface_from"] = None
     for key in NOT_IN_SIGNATURE:
-        *path, last = key.split(".")
-        place: Any = values
-        for part in path:
-            place = place[part] or {}
+        place, last = _place(values, key)
         place.pop(last, None)
     return sha256_json({"spec": values, "content": dict(content)})[:16]
+
+
+def _place(values: Mapping[str, Any], key: str) -> tuple[dict[str, Any], str]:
+    """The mapping that holds a key written with dots, empty where that part is null, and its last name."""
+    *path, last = key.split(".")
+    place: Any = values
+    for part in path:
+        place = place[part] or {}
+    return place, last
 
 
 def apply_sets(values: dict[str, Any], sets: Sequence[str]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,36 +14,37 @@ from ssft_bench import cost, results
 from ssft_bench.cell import Cell, Machine, Parts
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.downstream import Downstream
-from ssft_bench.features import FrozenFeatures, TrainBatches, bucket
-from ssft_bench.interface import Interface
-from ssft_bench.interface_in_run import fit, usage
+from ssft_bench.features import Batch, FrozenFeatures, TrainBatches, bucket
+from ssft_bench.interface_in_run import fit
 from ssft_bench.metric import Prediction
 from ssft_bench.task import Task
 from ssft_bench.training import Batches, Outcome, Trainer, seed_everything_for
 from ssft_bench.trials import Trials
 from ssft_bench.upstream import SAMPLE_RATE
 
+if TYPE_CHECKING:
+    from ssft_bench.finetuning.learner import FineTunedDownstream
+
 
 class TrainedCell(Cell):
     """Train, pick on dev, score on test; what learns and on which batches is the subclass'."""
 
     LEFT_BEHIND = ("last.pt", "best.safetensors", "log.jsonl", "predictions.jsonl", "trials")
-    learner: nn.Module
-    interface: Interface
+    task: Task
+    learner: Downstream | FineTunedDownstream
 
     def __init__(self, parts: Parts, machine: Machine) -> None:
         super().__init__(parts, machine)
         assert isinstance(parts.task, Task)
-        self.task, self.twin = parts.task, parts.twin
-        self.interface = parts.interface
-        self.speech_seconds = 0.0
+        self.twin, self.interface = parts.twin, parts.interface
 
     def _execute(self) -> None:
         began = time.monotonic()
         beam = None
         if self.spec.lm is not None:  # before any long work: it may lack a file or a package
             beam = self.task.beam_search(self.spec.lm, self.data.splits["train"])
-        self.record.cost = self._static_cost()
+        learner = self.learner.to(self.fabric.device).eval()
+        self.record.cost = self._static_cost(self.interface, learner.head)
         self._extract()
         extracted = time.monotonic()
         fitted = self._fit()
@@ -53,8 +54,8 @@ class TrainedCell(Cell):
         test = self._predict("test", beam)
         record = self.record
         record.predictions = results.save_predictions(self.folder, test)
-        record.metrics = self._metrics(self.task, "test", test)
-        record.metrics += self._metrics(self.task, "dev", dev)
+        record.metrics = self._metrics("test", test)
+        record.metrics += self._metrics("dev", dev)
         record.learning_curve = outcome.curve
         record.selection = {
             **self.spec.selection.model_dump(),
@@ -62,7 +63,8 @@ class TrainedCell(Cell):
             "step": outcome.best_step,
             "value": outcome.best_value,
         }
-        record.interface_state = {**self._interface_state(), **fitted}
+        batches = map(self._hidden_batch, self._batches("dev"))
+        record.interface_state = {**self._interface_state(self.interface, batches), **fitted}
         record.events += outcome.events
         record.cost |= {
             "seconds": {
@@ -108,7 +110,7 @@ class TrainedCell(Cell):
         if self.twin is not None:
             return trials.taken_from(self.twin)
         batches = self._train_batches(targets, [self.data.seconds[u.id] for u in rows])
-        metric = next(m for m in self.task.metrics if m.name == self.spec.selection.metric)
+        metric = self._selecting
         better: Literal["min", "max"] = "max" if metric.higher_is_better else "min"
 
         def trainer(spec: Any, folder: Any) -> Trainer:
@@ -147,7 +149,7 @@ class TrainedCell(Cell):
         self.learner.eval()
         with torch.inference_mode(), self.fabric.autocast():
             for batch in self._batches(split):
-                logits, lengths = self.learner.logits(batch)  # type: ignore[operator]
+                logits, lengths = self.learner.logits(batch)
                 greedy = self.task.decode(logits, lengths)
                 searched = beam(logits, lengths) if beam else [None] * len(greedy)
                 found += map(self._prediction, batch.utterances, greedy, searched)
@@ -166,46 +168,17 @@ class TrainedCell(Cell):
     def _quick_score(self, split: str) -> dict[str, float]:
         """All metrics of a split without intervals."""
         found = self._predict(split)
-        return {
-            m.name: float(m.combine(sum(m.counts(p) for p in found)))  # type: ignore[arg-type]
-            for m in self.task.metrics
-        }
+        return {metric.name: metric.value(found) for metric in self.task.metrics}
 
-    def _interface_state(self) -> dict[str, Any]:
-        interface = self.interface
-        hidden = (self._hidden_batch(batch) for batch in self._batches("dev"))
-        return {
-            "options": dict(interface.built_with),
-            "output_dim": interface.output_dim,
-            "output_stride": interface.output_stride,
-            "layers_used": list(interface.layers_used()),
-            **usage(interface, hidden),
-        }
-
-    def _hidden_batch(self, batch: Any) -> Any:
+    def _hidden_batch(self, batch: Any) -> Batch:
         """The batch with its hidden states, for counting what an interface uses."""
-        return batch
+        found: Batch = batch
+        return found
 
-    def _static_cost(self) -> dict[str, Any]:
-        """Parameters by part, and multiply-adds for one second of audio."""
-        noise = cost.second_of_noise().to(self.fabric.device)
-        learner = self.learner.to(self.fabric.device).eval()
-        upstream, interface = self.upstream, self.interface
-        head = learner.head
-        with torch.no_grad():
-            hidden = upstream([noise])
-        parts = nn.ModuleList([interface, head])  # type: ignore[list-item]
-        return {
-            "parameters": {
-                "upstream": cost.parameters(upstream),
-                "interface": cost.parameters(interface),
-                "head": cost.parameters(head),  # type: ignore[arg-type]
-            },
-            "macs_per_second_of_audio": {
-                "upstream": cost.macs(lambda: upstream([noise]), upstream),
-                "interface_and_head": cost.macs(lambda: head(*interface(hidden)), parts),  # type: ignore[operator]
-            },
-        }
+    def _head(self) -> nn.Module:
+        """The task's head on the interface, as the run's seed makes it."""
+        seed_everything_for(self.spec.seed, "head")
+        return self.task.head(self.interface.output_dim, self.interface.output_stride)
 
 
 class FrozenCell(TrainedCell):
@@ -218,9 +191,7 @@ class FrozenCell(TrainedCell):
             self.upstream, layers, self.fabric.device, self.spec.data.memory_gib,
             machine.kept(self.record, layers),
         )  # fmt: skip
-        seed_everything_for(self.spec.seed, "head")
-        head = self.task.head(self.interface.output_dim, self.interface.output_stride)
-        self.learner = Downstream(self.interface, head, self.task)
+        self.learner = Downstream(self.interface, self._head(), self.task)
 
     def _extract(self) -> None:
         for split in ("train", "dev", "test"):

@@ -8,7 +8,6 @@ from contextlib import closing
 from typing import Any
 
 import torch
-from torch import nn
 
 from ssft_bench import cost, registry, results
 from ssft_bench.cell import Cell, Machine, Parts
@@ -18,7 +17,6 @@ from ssft_bench.features import Batch, FrozenFeatures
 from ssft_bench.frame_store import FOLDER, FrameStore
 from ssft_bench.hidden_states import HiddenStates
 from ssft_bench.interface import Interface, build_interface
-from ssft_bench.interface_in_run import usage
 from ssft_bench.metric import Prediction
 from ssft_bench.progress import Progress
 from ssft_bench.task import TrainingFreeTask
@@ -33,6 +31,7 @@ class TrainingFreeCell(Cell):
     """
 
     LEFT_BEHIND = ("predictions.jsonl", FOLDER)
+    task: TrainingFreeTask
 
     def __init__(self, parts: Parts, machine: Machine) -> None:
         """Raises UsageError for several devices: there is no work to share out."""
@@ -40,7 +39,6 @@ class TrainingFreeCell(Cell):
             raise UsageError(f"--devices {machine.devices}: protocol training-free uses one device")
         super().__init__(parts, machine)
         assert isinstance(parts.task, TrainingFreeTask)
-        self.task = parts.task
         self.candidates = [
             interface.eval().requires_grad_(False).to(self.fabric.device)
             for interface in self._candidates(parts.interface)
@@ -67,7 +65,7 @@ class TrainingFreeCell(Cell):
     def _execute(self) -> None:
         record, spec = self.record, self.spec
         with closing(self.store):
-            record.cost = self._static_cost()
+            record.cost = self._static_cost(self.candidates[-1], None)
             self.store.check_room(self._sizes())
             clock = _Clock()
             self._encode("dev", range(len(self.candidates)))
@@ -79,10 +77,12 @@ class TrainingFreeCell(Cell):
             clock.lap("hidden_states")
             test = self.task.search(self.data.searches["test"], self._frames(best), self.folder)
             clock.lap("matching")
-            record.interface_state = self._interface_state(best)
+            rows = self.data.splits["dev"]
+            batches = (Batch(self._hidden(row), [row], []) for row in rows)
+            record.interface_state = self._interface_state(self.candidates[best], batches)
         record.predictions = results.save_predictions(self.folder, test)
-        record.metrics = self._metrics(self.task, "test", test)
-        record.metrics += self._metrics(self.task, "dev", dev)
+        record.metrics = self._metrics("test", test)
+        record.metrics += self._metrics("dev", dev)
         clock.lap("scoring")
         record.selection = {**spec.selection.model_dump(), **record.selection}
         record.cost |= {
@@ -96,7 +96,7 @@ class TrainingFreeCell(Cell):
 
         Of equal ones the better in the task's other metrics, in their order; then the first.
         """
-        chosen = next(m for m in self.task.metrics if m.name == self.spec.selection.metric)
+        chosen = self._selecting
         order = [chosen, *(m for m in self.task.metrics if m is not chosen)]
         picked: tuple[list[float], int, list[Prediction]] | None = None
         for place in range(len(self.candidates)):
@@ -146,36 +146,6 @@ class TrainingFreeCell(Cell):
             for name in ids:
                 frames = self.data.seconds[name] * SAMPLE_RATE / interface.output_stride
                 yield round(frames) + 1, interface.output_dim
-
-    def _interface_state(self, place: int) -> dict[str, Any]:
-        interface = self.candidates[place]
-        rows = self.data.splits["dev"]
-        batches = (Batch(self._hidden(row), [row], []) for row in rows)
-        return {
-            "options": dict(interface.built_with),
-            "output_dim": interface.output_dim,
-            "output_stride": interface.output_stride,
-            "layers_used": list(interface.layers_used()),
-            **usage(interface, batches),
-        }
-
-    def _static_cost(self) -> dict[str, Any]:
-        """Parameters by part, and multiply-adds for one second of audio; there is no head."""
-        noise = cost.second_of_noise().to(self.fabric.device)
-        upstream, interface = self.upstream, self.candidates[-1]
-        with torch.no_grad():
-            hidden = upstream([noise])
-        return {
-            "parameters": {
-                "upstream": cost.parameters(upstream),
-                "interface": cost.parameters(interface),
-                "head": cost.parameters(nn.Identity()),
-            },
-            "macs_per_second_of_audio": {
-                "upstream": cost.macs(lambda: upstream([noise]), upstream),
-                "interface_and_head": cost.macs(lambda: interface(hidden), interface),
-            },
-        }
 
 
 class _Clock:

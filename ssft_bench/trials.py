@@ -39,8 +39,9 @@ class Trials:
         """
         train = self.spec.training
         if not self.spec.lr_grid:
-            outcome = trainer(train, self.folder).run()
-            load_parameters(self.learner, self.folder / BEST)
+            alone = trainer(train, self.folder)
+            outcome = alone.run()
+            alone.load_best()
             return outcome
         first = {k: v.detach().cpu().clone() for k, v in self.learner.state_dict().items()}
         outcomes: dict[float, Outcome] = {}

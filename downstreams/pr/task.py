@@ -13,13 +13,13 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from ssft_bench.corpora.manifest import Utterance
-from ssft_bench.downstreams.ctc import ctc_loss, greedy, min_frames
+from ssft_bench.downstreams.ctc import CTCTask, greedy
 from ssft_bench.downstreams.edit_distance import error_rate_metric
 from ssft_bench.downstreams.heads import LinearHead
 from ssft_bench.downstreams.superb_batches import pr_batches
 from ssft_bench.errors import MissingError, UsageError
 from ssft_bench.metric import Metric
-from ssft_bench.task import Task, TaskOptions
+from ssft_bench.task import TaskOptions
 from ssft_bench.upstream import SAMPLE_RATE
 
 # fmt: off
@@ -48,7 +48,7 @@ class PROptions(TaskOptions):
     """Width between the two linear layers."""
 
 
-class PR(Task):
+class PR(CTCTask):
     """Phones of the corpus' phone set; blank is `<pad>`, targets end in `<eos>`."""
 
     name = "pr"
@@ -92,14 +92,6 @@ class PR(Task):
     def head(self, input_dim: int, input_stride: int = 320) -> nn.Module:
         """`LinearHead` with 3 outputs more than there are phones: [B,T,D] to [B,T,V]."""
         return LinearHead(input_dim, len(self.symbols), self.options.project_dim)
-
-    def loss(self, logits: Tensor, lengths: Tensor, targets: Sequence[Tensor]) -> Tensor:
-        """CTC, see `ctc_loss`."""
-        return ctc_loss(logits, lengths, targets, BLANK)
-
-    def min_frames(self, target: Tensor) -> int:
-        """CTC's bound, see `ctc.min_frames`."""
-        return min_frames(target)
 
     def decode(self, logits: Tensor, lengths: Tensor) -> list[str]:
         """Greedy phones; as in s3prl, `<eos>` is dropped wherever it is."""
