@@ -22,7 +22,13 @@ from statistics import mean
 from typing import Any
 
 import torch
-from ssft_methods import _difference, _ends, _markdown, _metric, _pooled
+from pooled import (
+    interval_text,
+    markdown_table,
+    paired_difference,
+    pooled_score,
+    ranking_metric,
+)
 
 from ssft_bench import results, runner, spec
 from ssft_bench.cell import Machine
@@ -67,7 +73,7 @@ def _run(given: argparse.Namespace, mode: str, seed: int) -> tuple[ResultRecord,
 
 
 def _table(found: dict[str, list[tuple[ResultRecord, list[Prediction]]]]) -> str:
-    metric = _metric(TASK)
+    metric = ranking_metric(TASK)
     predictions = {mode: [own for _, own in runs] for mode, runs in found.items()}
     rows = [[
         "mode", f"{metric.name.upper()} ↓ % (each seed)", "minus none (each seed)",
@@ -76,20 +82,20 @@ def _table(found: dict[str, list[tuple[ResultRecord, list[Prediction]]]]) -> str
         "parameters", "forward pass", "s of training",
     ]]  # fmt: skip
     for mode, runs in found.items():
-        pooled = _pooled(metric, predictions[mode])
-        each = ", ".join(f"{_pooled(metric, [one]).value:.1f}" for one in predictions[mode])
+        pooled = pooled_score(metric, predictions[mode])
+        each = ", ".join(f"{pooled_score(metric, [one]).value:.1f}" for one in predictions[mode])
         minus = []
         for base in ("none", "module_only"):
             if base not in found or MODES.index(base) >= MODES.index(mode):
                 minus.append("")
                 continue
-            gap = _difference(metric, predictions[mode], predictions[base])
+            gap = paired_difference(metric, predictions[mode], predictions[base])
             pairs = zip(predictions[mode], predictions[base], strict=True)
-            own = ", ".join(f"{_difference(metric, [a], [b]).value:+.1f}" for a, b in pairs)
-            minus.append(f"{gap.value:+.1f} [{_ends(gap.ci95)}] ({own})")
-        value = f"**{pooled.value:.1f}** [{_ends(pooled.ci95)}] ({each})"
+            own = ", ".join(f"{paired_difference(metric, [a], [b]).value:+.1f}" for a, b in pairs)
+            minus.append(f"{gap.value:+.1f} [{interval_text(gap.ci95)}] ({own})")
+        value = f"**{pooled.value:.1f}** [{interval_text(pooled.ci95)}] ({each})"
         rows.append([mode, value, *minus, *_told([record for record, _ in runs])])
-    return _markdown(rows)
+    return markdown_table(rows)
 
 
 def _told(records: Sequence[ResultRecord]) -> list[str]:

@@ -22,15 +22,20 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from pooled import (
+    interval_text,
+    markdown_table,
+    paired_difference,
+    pooled_score,
+    ranking_metric,
+)
 
-from ssft_bench import registry, results, runner, spec
+from ssft_bench import results, runner, spec
 from ssft_bench.analysis import retrieval, spotting
 from ssft_bench.cell import Machine
 from ssft_bench.corpora.mini_corpus import Mini
 from ssft_bench.files import write_json
-from ssft_bench.metric import Counts, Metric, Prediction
-from ssft_bench.statistics import Score, score
+from ssft_bench.metric import Prediction
 from ssft_bench.upstream import load_upstream
 
 UPSTREAMS = ("hubert_mini", "score_hubert", "spin_hubert", "laser_hubert", "rewire_hubert")
@@ -120,36 +125,21 @@ def _best(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return {k: best[k] for k in ("layer", "map")}
 
 
-def _metric(task: str) -> Metric:
-    metric: Metric = registry.load("tasks", task).primary()
-    return metric
-
-
-def _pooled(metric: Metric, seeds: list[list[Prediction]]) -> Score:
-    return score(metric, [p for own in seeds for p in own], seed=1)
-
-
-def _markdown(rows: Sequence[Sequence[str]]) -> str:
-    head, *body = rows
-    lines = [head, ["---"] * len(head), *body]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
-
-
 def _scores(
     predictions: dict[str, dict[Cell, list[list[Prediction]]]], cells: Sequence[Cell]
 ) -> str:
     """Mean over the seeds, interval, each seed."""
-    heads = [f"{task} {corpus}, {_metric(task).name.upper()} ↓ %" for task, corpus in cells]
+    heads = [f"{task} {corpus}, {ranking_metric(task).name.upper()} ↓ %" for task, corpus in cells]
     rows = [["upstream", *heads]]
     for upstream, own in predictions.items():
         row = [upstream]
         for task, corpus in cells:
-            metric, seeds = _metric(task), own[task, corpus]
-            pooled = _pooled(metric, seeds)
-            each = ", ".join(f"{_pooled(metric, [one]).value:.1f}" for one in seeds)
-            row.append(f"**{pooled.value:.1f}** [{_ends(pooled.ci95)}] ({each})")
+            metric, seeds = ranking_metric(task), own[task, corpus]
+            pooled = pooled_score(metric, seeds)
+            each = ", ".join(f"{pooled_score(metric, [one]).value:.1f}" for one in seeds)
+            row.append(f"**{pooled.value:.1f}** [{interval_text(pooled.ci95)}] ({each})")
         rows.append(row)
-    return _markdown(rows)
+    return markdown_table(rows)
 
 
 def _found(words: dict[str, dict[str, dict[str, Any]]]) -> str:
@@ -161,18 +151,18 @@ def _found(words: dict[str, dict[str, dict[str, Any]]]) -> str:
         for kind in kinds:
             last, best = own[kind], own[kind]["best"]
             row.append(
-                f"**{last['map']:.1f}** [{_ends(last['map_ci95'])}]; "
+                f"**{last['map']:.1f}** [{interval_text(last['map_ci95'])}]; "
                 f"best layer {best['layer']}: {best['map']:.1f}"
             )
         rows.append(row)
     chance = ["chance", *(f"{next(iter(words.values()))[kind]['chance']:.1f}" for kind in kinds)]
-    return _markdown([*rows, chance])
+    return markdown_table([*rows, chance])
 
 
 def _spent(upstreams: Sequence[str]) -> str:
     """What tuning cost."""
     rows = [["upstream", "hours of speech (one view)", "trained parameters", "minutes"]]
-    return _markdown(rows + [[upstream, *_costs(upstream)] for upstream in upstreams])
+    return markdown_table(rows + [[upstream, *_costs(upstream)] for upstream in upstreams])
 
 
 def _costs(upstream: str) -> list[str]:
@@ -185,10 +175,6 @@ def _costs(upstream: str) -> list[str]:
     return [f"{about['hours_processed']:.1f}", f"{trained:,}", f"{cost['seconds'] / 60:.1f}"]
 
 
-def _ends(ends: Sequence[float]) -> str:
-    return " to ".join(f"{end:.1f}" for end in ends)
-
-
 def _differences(
     predictions: dict[str, dict[Cell, list[list[Prediction]]]], cells: Sequence[Cell]
 ) -> str:
@@ -198,29 +184,12 @@ def _differences(
     for upstream in others:
         row = [upstream]
         for cell in cells:
-            found = _difference(
-                _metric(cell[0]), predictions[upstream][cell], predictions[base][cell]
+            found = paired_difference(
+                ranking_metric(cell[0]), predictions[upstream][cell], predictions[base][cell]
             )
-            row.append(f"{found.value:+.1f} [{_ends(found.ci95)}]")
+            row.append(f"{found.value:+.1f} [{interval_text(found.ci95)}]")
         rows.append(row)
-    return _markdown(rows)
-
-
-def _difference(
-    metric: Metric, ours: list[list[Prediction]], base: list[list[Prediction]]
-) -> Score:
-    counts: dict[str, Counts] = {}
-    for side, seeds in enumerate((ours, base)):
-        for p in (p for own in seeds for p in own):
-            one = metric.counts(p)
-            both = counts.setdefault(p.id, np.zeros(2 * len(one)))
-            both[side * len(one) : (side + 1) * len(one)] += one
-    half = len(next(iter(counts.values()))) // 2
-    paired = Metric(
-        metric.name, metric.unit, metric.higher_is_better, True, lambda p: counts[p.id],
-        lambda sums: metric.combine(sums[..., :half]) - metric.combine(sums[..., half:]),
-    )  # fmt: skip
-    return score(paired, base[0], seed=1)
+    return markdown_table(rows)
 
 
 if __name__ == "__main__":
