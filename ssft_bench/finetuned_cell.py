@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ssft_bench.cell import Machine, Parts
+from ssft_bench.cell import Machine, Parts, Turn
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.features import Batch, FrozenFeatures
 from ssft_bench.finetuning.batches import WaveBatches, Waves
@@ -52,8 +52,8 @@ class FineTunedCell(TrainedCell):
             order=getattr(expert, "batches", None), fixed=self._published(seconds),
         )  # fmt: skip
 
-    def _execute(self) -> None:
-        super()._execute()
+    def _work(self) -> Iterator[Turn]:
+        yield from super()._work()
         self.record.finetuning = self.learner.describe()
 
     def _batch(self, rows: Sequence[Utterance]) -> Any:

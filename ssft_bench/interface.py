@@ -107,7 +107,7 @@ class Interface(nn.Module):
         Raises ValueError when the hidden states are not those the interface was built for.
         """
         used = self._check(hidden)
-        with _no_autocast(used.states[0].device):
+        with no_autocast(used.states[0].device):
             states, lengths = self._aligned(used)
             features = self.mix_layers(states, lengths)
         return features, self.output_lengths(lengths)
@@ -149,7 +149,7 @@ class Interface(nn.Module):
     def gate_sums(self, hidden: HiddenStates) -> tuple[Tensor, int]:
         """Sum of the gates over a batch's real frames [L], fp64, and the number of frames."""
         used = self._check(hidden)
-        with torch.no_grad(), _no_autocast(used.states[0].device):
+        with torch.no_grad(), no_autocast(used.states[0].device):
             states, lengths = self._aligned(used)
             real = real_frames(lengths, states[0].shape[1])
             frames = [state[real].to(sum_type(state.dtype)) for state in states]
@@ -251,8 +251,8 @@ def build_interface(
     return interface
 
 
-def _no_autocast(device: torch.device) -> AbstractContextManager[Any]:
-    """Autocast would take fp32 states down to bf16 and the sums with them."""
+def no_autocast(device: torch.device) -> AbstractContextManager[Any]:
+    """A block without autocast, which would take fp32 states down to bf16 and sums with them."""
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     return torch.autocast(device.type, enabled=False)

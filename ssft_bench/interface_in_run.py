@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ssft_bench import registry
 from ssft_bench.corpora.manifest import Utterance
-from ssft_bench.features import Batch, FrozenFeatures
+from ssft_bench.features import FrozenFeatures
 from ssft_bench.hidden_states import UpstreamSpec
 from ssft_bench.interface import Interface, build_interface
 from ssft_bench.progress import Progress
@@ -59,11 +59,11 @@ def fit(
     }
 
 
-def usage(interface: Interface, batches: Iterable[Batch]) -> dict[str, Any]:
-    """Share of each layer: from the parameters, or for gates averaged over the batches' frames."""
+def usage(interface: Interface, gate_sums: Iterable[tuple[Tensor, int]]) -> dict[str, Any]:
+    """Share of each layer: from the parameters, or for gates averaged over the frames of all `gate_sums`."""
     shares, frames = interface.layer_usage(), None
     if interface.has_gates:
-        sums = [interface.gate_sums(batch.hidden) for batch in batches]
+        sums = list(gate_sums)
         frames = sum(count for _, count in sums)
         total = sum(part for part, _ in sums) / max(1, frames)
         shares = total.tolist() if isinstance(total, Tensor) else None

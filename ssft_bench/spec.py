@@ -94,6 +94,7 @@ ABSENT: dict[str, Any] = {
     "interface_from": None,
     "data.train_share": 1.0,
     "data.order": "length",
+    "data.states": "float32",
 }
 """Parts that a run may lack: it is then the run it was before there were such parts."""
 

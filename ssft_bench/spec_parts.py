@@ -59,6 +59,9 @@ class DataSpec(Strict):
     """Only the first N utterances of each split, for trying things out; null for all."""
     train_share: float = Field(default=1.0, gt=0, le=1)
     """Share of the training utterances that labels are used of (0.01, 0.1): always the same ones."""
+    states: Literal["float32", "bfloat16"] = "float32"
+    """Type that a frozen upstream's hidden states are rounded to before anything sees them, wherever they
+    are kept; bfloat16 needs half the room and moves scores a little. Not read in protocol finetuned."""
     memory_gib: float = Field(default=6.0, ge=0)
     """Keep the frozen upstream's hidden states in memory up to this size; else compute them again."""
 

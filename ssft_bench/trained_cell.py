@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import time
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from ssft_bench import cost, results
-from ssft_bench.cell import Cell, Machine, Parts
+from ssft_bench.cell import Cell, Machine, Parts, Turn
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.downstream import Downstream
 from ssft_bench.features import Batch, FrozenFeatures, TrainBatches, bucket
 from ssft_bench.interface_in_run import fit
 from ssft_bench.metric import Prediction
+from ssft_bench.random_state import RandomState
 from ssft_bench.task import Task
-from ssft_bench.training import Batches, Outcome, Trainer, seed_everything_for
+from ssft_bench.tracking import Tracking
+from ssft_bench.training import Batches, Outcome, Trainer, numbered, seed_everything_for
 from ssft_bench.trials import Trials
 from ssft_bench.upstream import SAMPLE_RATE
 
@@ -26,10 +28,17 @@ if TYPE_CHECKING:
     from ssft_bench.finetuning.learner import FineTunedDownstream
 
 
+EXTRACTED, TRAINED, DEV_SCORED, TEST_SCORED, GATES_COUNTED = range(5)
+"""Parts of the work in their order, as turns begin with."""
+
+
 class TrainedCell(Cell):
     """Train, pick on dev, score on test; what learns and on which batches is the subclass'."""
 
-    LEFT_BEHIND = ("last.pt", "best.safetensors", "log.jsonl", "predictions.jsonl", "trials")
+    LEFT_BEHIND = (
+        "last.pt", "best.safetensors", "log.jsonl", "predictions.jsonl", "trials",
+        "tensorboard", "wandb", "mlflow",
+    )  # fmt: skip
     task: Task
     learner: Downstream | FineTunedDownstream
 
@@ -38,20 +47,21 @@ class TrainedCell(Cell):
         assert isinstance(parts.task, Task)
         self.twin, self.interface = parts.twin, parts.interface
 
-    def _execute(self) -> None:
-        began = time.monotonic()
+    def _work(self) -> Iterator[Turn]:
+        began = self._clock()
         beam = None
         if self.spec.lm is not None:  # before any long work: it may lack a file or a package
             beam = self.task.beam_search(self.spec.lm, self.data.splits["train"])
         learner = self.learner.to(self.fabric.device).eval()
         self.record.cost = self._static_cost(self.interface, learner.head)
         self._extract()
-        extracted = time.monotonic()
+        yield EXTRACTED, 0
+        extracted = self._clock()
         fitted = self._fit()
-        outcome = self._train()
-        trained = time.monotonic()
-        dev = self._predict("dev")
-        test = self._predict("test", beam)
+        outcome = yield from self._train()
+        trained = self._clock()
+        dev = yield from numbered(DEV_SCORED, self._predict("dev"))
+        test = yield from numbered(TEST_SCORED, self._predict("test", beam))
         record = self.record
         record.predictions = results.save_predictions(self.folder, test)
         record.metrics = self._metrics("test", test)
@@ -63,16 +73,17 @@ class TrainedCell(Cell):
             "step": outcome.best_step,
             "value": outcome.best_value,
         }
-        batches = map(self._hidden_batch, self._batches("dev"))
-        record.interface_state = {**self._interface_state(self.interface, batches), **fitted}
+        gates = yield from numbered(GATES_COUNTED, self._gate_sums())
+        record.interface_state = {**self._interface_state(self.interface, gates), **fitted}
         record.events += outcome.events
         record.cost |= {
             "seconds": {
                 "hidden_states": round(extracted - began, 1),
                 "training": round(outcome.seconds, 1),
-                "scoring": round(time.monotonic() - trained, 1),
+                "scoring": round(self._clock() - trained, 1),
             },
             "speech_hours_encoded": round(self._seconds_encoded() / 3600, 4),
+            **self._origin(),
             "peak_memory_mib": cost.peak_memory_mib(),
         }
 
@@ -99,9 +110,13 @@ class TrainedCell(Cell):
     def _seconds_encoded(self) -> float:
         """Seconds of audio that the upstream has processed."""
 
+    def _origin(self) -> dict[str, Any]:
+        """Where hidden states came from, where they are not computed each time."""
+        return {}
+
     # What is the same for all
 
-    def _train(self) -> Outcome:
+    def _train(self) -> Generator[Turn, None, Outcome]:
         """Train, or take what a run that differs only in its decoding has trained."""
         rows = self.data.splits["train"]
         targets = [self.task.encode(u) for u in rows]
@@ -117,10 +132,19 @@ class TrainedCell(Cell):
             return Trainer(
                 self.learner, batches, spec, folder, seed=self.spec.seed, fabric=self.fabric,
                 evaluate=lambda: self._quick_score("dev"), select=metric.name,
-                better=better, label=f"{self.task.name}", tensorboard=self.machine.tensorboard,
+                better=better, label=f"{self.task.name}", tracking=self._tracking(folder),
             )  # fmt: skip
 
-        return trials.run(trainer, better)
+        return (yield from numbered(TRAINED, trials.turns(trainer, better)))
+
+    def _tracking(self, folder: Path) -> Tracking:
+        """Where a training in `folder`, the run's or one of a trial, is also logged to."""
+        spec = self.spec
+        title = f"{spec.upstream.label}/{spec.interface_label}/{spec.task.name}"
+        trial = "" if folder == self.folder else f"/{folder.name}"
+        return Tracking(
+            self.machine.trackers, title + trial, self.record.signature, spec.model_dump(mode="json")
+        )
 
     def _published(self, seconds: list[float]) -> list[list[int]] | None:
         """The batches of the task's published code, where they are asked for."""
@@ -140,35 +164,46 @@ class TrainedCell(Cell):
             event = {"kind": "too_short_for_target", "utterances": len(short), "first": short[:5]}
             self.record.events.append(event)
 
-    def _predict(self, split: str, beam: Any = None) -> list[Prediction]:
-        """Decode a split with the parameters as they are, in batches of similar length.
+    def _predict(self, split: str, beam: Any = None) -> Generator[int, None, list[Prediction]]:
+        """Decode a split with the parameters as they are, in batches of similar length; yields their count.
 
         `beam` decodes a second time, with a language model.
         """
         found: list[Prediction] = []
         self.learner.eval()
-        with torch.inference_mode(), self.fabric.autocast():
-            for batch in self._batches(split):
+        for count, rows in enumerate(self._row_batches(split), 1):
+            with torch.inference_mode(), self.fabric.autocast():
+                batch = self._batch(rows)
                 logits, lengths = self.learner.logits(batch)
                 greedy = self.task.decode(logits, lengths)
                 searched = beam(logits, lengths) if beam else [None] * len(greedy)
                 found += map(self._prediction, batch.utterances, greedy, searched)
+            yield count
         return found
 
-    def _batches(self, split: str) -> Iterator[Any]:
-        """A split without targets, in batches of similar length."""
+    def _row_batches(self, split: str) -> Iterator[list[Utterance]]:
+        """A split in batches of similar length."""
         rows = self.data.splits[split]
         seconds = [self.data.seconds[u.id] for u in rows]
         for indices in bucket(seconds, batch_size=16, batch_seconds=160.0, generator=None):
-            yield self._batch([rows[i] for i in indices])
+            yield [rows[i] for i in indices]
 
     def _prediction(self, row: Utterance, hypothesis: str, with_lm: str | None) -> Prediction:
         return Prediction(row.id, self.task.reference(row), hypothesis, row.speaker, with_lm)
 
-    def _quick_score(self, split: str) -> dict[str, float]:
-        """All metrics of a split without intervals."""
-        found = self._predict(split)
+    def _quick_score(self, split: str) -> Generator[int, None, Mapping[str, float]]:
+        """All metrics of a split without intervals; yields counts of batches."""
+        found = yield from self._predict(split)
         return {metric.name: metric.value(found) for metric in self.task.metrics}
+
+    def _gate_sums(self) -> Generator[int, None, list[tuple[Tensor, int]]]:
+        """What gates do on dev, batch by batch; empty for an interface without gates."""
+        sums = []
+        for count, rows in enumerate(self._row_batches("dev") if self.interface.has_gates else []):
+            batch = self._hidden_batch(self._batch(rows))
+            sums.append(self.interface.gate_sums(batch.hidden))
+            yield count
+        return sums
 
     def _hidden_batch(self, batch: Any) -> Batch:
         """The batch with its hidden states, for counting what an interface uses."""
@@ -189,9 +224,17 @@ class FrozenCell(TrainedCell):
         layers = self.interface.layers_used()
         self.features = FrozenFeatures(
             self.upstream, layers, self.fabric.device, self.spec.data.memory_gib,
-            machine.kept(self.record, layers),
+            machine.kept(self.record, layers), dtype=self.spec.data.states,
+            view=machine.view(self.record, self.upstream, layers, self.fabric.device),
         )  # fmt: skip
         self.learner = Downstream(self.interface, self._head(), self.task)
+        self.random_state = RandomState.now()
+
+    def _work(self) -> Iterator[Turn]:
+        try:
+            yield from super()._work()
+        finally:
+            self.record.events += self.features.close()
 
     def _extract(self) -> None:
         for split in ("train", "dev", "test"):
@@ -213,3 +256,6 @@ class FrozenCell(TrainedCell):
 
     def _seconds_encoded(self) -> float:
         return self.features.seconds_of_audio
+
+    def _origin(self) -> dict[str, Any]:
+        return self.features.origin()

@@ -11,22 +11,29 @@ import json
 import math
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from ssft_bench import ranks
 from ssft_bench.errors import CheckFailed
 from ssft_bench.files import atomic_path
 from ssft_bench.progress import Progress
+from ssft_bench.tracking import Tracking
 from ssft_bench.training_spec import TrainSpec
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+
+
+Numbers = Mapping[str, float]
+Piece = TypeVar("Piece")
+Found = TypeVar("Found")
 
 
 class Batches(Protocol):
@@ -107,13 +114,14 @@ class Trainer:
         *,
         seed: int,
         fabric: Fabric,
-        evaluate: Callable[[], Mapping[str, float]] | None = None,
+        evaluate: Callable[[], Numbers | Generator[int, None, Numbers]] | None = None,
         select: str = "",
         better: Literal["min", "max"] = "min",
         label: str = "train",
-        tensorboard: bool = False,
+        tracking: Tracking | None = None,
     ) -> None:
-        """`evaluate` returns dev numbers; `select` names the one that picks the best step."""
+        """`evaluate` returns dev numbers, at once or as a generator that yields after each of its pieces
+        (1, 2, ...); `select` names the one that picks the best step."""
         self.spec, self.folder, self.seed, self.fabric = spec, folder, seed, fabric
         self.batches, self.evaluate = batches, evaluate
         self.select, self.better, self.label = select, better, label
@@ -126,35 +134,58 @@ class Trainer:
         self._resume(optimizer)
         self.learner, self.optimizer = fabric.setup(learner, optimizer)
         self._trainable = trainable
-        self._writer = _tensorboard(folder) if tensorboard and fabric.is_global_zero else None
+        self._tracking = tracking if tracking and fabric.is_global_zero else Tracking()
 
     def run(self) -> Outcome:
         """Train to the last step, from wherever the folder's checkpoint stands.
 
         Raises CheckFailed when the loss stays non-finite for `max_bad_steps` updates.
         """
+        for _ in self.updates():
+            pass
+        return self.outcome
+
+    def updates(self) -> Iterator[tuple[int, int]]:
+        """`run` in pieces, so that trainers can take turns: yields (step, 0) after each update, (step, k)
+        after piece k of an evaluation. What passes meanwhile does not count as this trainer's time."""
+        self._since = time.monotonic()
+        out = self.outcome
+        self._trackers = self._tracking.open(self.folder, out.step, out.events)
+        try:
+            for turn in self._updates():
+                self._lap()
+                yield turn
+                self._since = time.monotonic()
+        finally:
+            self._trackers.close()
+        self._lap()
+
+    def _lap(self) -> None:
+        now = time.monotonic()
+        self.outcome.seconds += now - self._since
+        self._since = now
+
+    def _updates(self) -> Iterator[tuple[int, int]]:
         spec, out = self.spec, self.outcome
-        began = time.monotonic() - out.seconds
         fabric = self.fabric
         stream = self.batches(out.step * spec.accumulate, fabric.global_rank, fabric.world_size)
         with Progress(self.label, spec.steps, done=out.step) as bar:
             while out.step < spec.steps:
                 logs = self._update(stream)
                 out.step += 1
-                out.seconds = time.monotonic() - began
+                self._lap()
                 bar.advance(1, loss=logs["loss"])
                 if out.step % spec.log_every == 0 or out.step == spec.steps:
                     self._log({"step": out.step, "seconds": round(out.seconds, 1), **logs})
+                yield out.step, 0
                 if self._due(spec.eval_every):
-                    self._evaluate(bar)
+                    yield from self._evaluate(bar)
                 if self._due(spec.save_every):
                     self._save()
-        if self._writer:
-            self._writer.close()
-        return out
 
     def load_best(self) -> None:
         """Put the best parameters back into the learner."""
+        ranks.meet()
         load_parameters(self.module, self.folder / "best.safetensors")
 
     def _due(self, every: int) -> bool:
@@ -181,8 +212,12 @@ class Trainer:
             last = micro == spec.accumulate - 1
             with self.fabric.no_backward_sync(self.learner, enabled=not last):
                 loss, logs = self.learner(batch, generator)
-                self.fabric.backward(loss / spec.accumulate)
-            for key, value in {"loss": loss.item(), **logs}.items():
+                weight = getattr(batch, "weight", 1.0)  # 1 unless ranks have unequal parts of it
+                self.fabric.backward(loss * weight / spec.accumulate)
+            numbers = {"loss": loss.item(), **logs}
+            if self.fabric.world_size > 1:  # all ranks must come to the same decisions
+                numbers = ranks.mean_over_ranks({k: v * weight for k, v in numbers.items()})
+            for key, value in numbers.items():
                 sums[key] = sums.get(key, 0.0) + value / spec.accumulate
         norm = self._clip()
         if math.isfinite(sums["loss"]) and math.isfinite(norm):
@@ -218,14 +253,17 @@ class Trainer:
                 "train.optimizer.lr with --set, or clip harder (train.clip)."
             )
 
-    def _evaluate(self, bar: Progress) -> None:
+    def _evaluate(self, bar: Progress) -> Iterator[tuple[int, int]]:
         out = self.outcome
         if self.evaluate is None:
             self._keep_best()
             return
         self.learner.eval()
         with torch.no_grad():
-            numbers = {k: float(v) for k, v in self.evaluate().items()}
+            found = self.evaluate()
+        if isinstance(found, Generator):
+            found = yield from numbered(out.step, found)
+        numbers = {k: float(v) for k, v in found.items()}
         value = numbers[self.select]
         sign = 1 if self.better == "min" else -1
         if out.best_value is None or sign * value < sign * out.best_value:
@@ -263,7 +301,8 @@ class Trainer:
         """Continue from `last.pt`; drop log lines that were written after it."""
         path, log = self.folder / "last.pt", self.folder / "log.jsonl"
         if not path.exists():
-            log.unlink(missing_ok=True)
+            if self.fabric.is_global_zero:
+                log.unlink(missing_ok=True)
             return
         state = torch.load(path, map_location="cpu", weights_only=True)
         self.module.load_state_dict(state["learner"], strict=False)
@@ -272,7 +311,7 @@ class Trainer:
         self.outcome = Outcome(**meta)
         if self.outcome.step < self.spec.steps:
             self.outcome.events.append({"kind": "resumed", "step": self.outcome.step})
-        if log.exists():
+        if log.exists() and self.fabric.is_global_zero:
             kept = [line for line in log.read_text().splitlines() if _step(line) <= meta["step"]]
             with atomic_path(log) as tmp:
                 tmp.write_text("".join(line + "\n" for line in kept))
@@ -282,9 +321,20 @@ class Trainer:
             return
         with (self.folder / "log.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
-        if self._writer:
-            for key, value in row.items():
-                self._writer.add_scalar(key, value, row["step"])
+        self._trackers.log(row)
+
+
+def numbered(
+    place: int, pieces: Generator[Piece, None, Found]
+) -> Generator[tuple[int, Piece], None, Found]:
+    """Yield (place, piece) for each piece; returns what `pieces` returns."""
+    while True:
+        try:
+            piece = next(pieces)
+        except StopIteration as end:
+            found: Found = end.value
+            return found
+        yield place, piece
 
 
 def load_parameters(module: nn.Module, path: Path) -> None:
@@ -303,9 +353,3 @@ def _step(line: str) -> float:
         return float(json.loads(line)["step"])
     except (ValueError, KeyError, TypeError):
         return math.inf
-
-
-def _tensorboard(folder: Path) -> Any:
-    from torch.utils.tensorboard import SummaryWriter
-
-    return SummaryWriter(str(folder / "tensorboard"))

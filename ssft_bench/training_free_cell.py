@@ -10,10 +10,10 @@ from typing import Any
 import torch
 
 from ssft_bench import cost, registry, results
-from ssft_bench.cell import Cell, Machine, Parts
+from ssft_bench.cell import Cell, Machine, Parts, Turn
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.errors import UsageError
-from ssft_bench.features import Batch, FrozenFeatures
+from ssft_bench.features import FrozenFeatures
 from ssft_bench.frame_store import FOLDER, FrameStore
 from ssft_bench.hidden_states import HiddenStates
 from ssft_bench.interface import Interface, build_interface
@@ -49,6 +49,8 @@ class TrainingFreeCell(Cell):
         self.states = FrozenFeatures(
             self.upstream, self.layers, self.fabric.device,
             0.0 if machine.states is None else memory, machine.kept(self.record, self.layers),
+            dtype=self.spec.data.states,
+            view=machine.view(self.record, self.upstream, self.layers, self.fabric.device),
         )  # fmt: skip
         self.store = FrameStore(self.folder, memory)
 
@@ -62,7 +64,14 @@ class TrainingFreeCell(Cell):
             for n in range(upstream.num_layers)
         ]
 
-    def _execute(self) -> None:
+    def _work(self) -> Iterator[Turn]:
+        try:
+            self._in_one_piece()
+        finally:
+            self.record.events += self.states.close()
+        yield 0, 0
+
+    def _in_one_piece(self) -> None:
         record, spec = self.record, self.spec
         with closing(self.store):
             record.cost = self._static_cost(self.candidates[-1], None)
@@ -78,8 +87,9 @@ class TrainingFreeCell(Cell):
             test = self.task.search(self.data.searches["test"], self._frames(best), self.folder)
             clock.lap("matching")
             rows = self.data.splits["dev"]
-            batches = (Batch(self._hidden(row), [row], []) for row in rows)
-            record.interface_state = self._interface_state(self.candidates[best], batches)
+            chosen = self.candidates[best]
+            gates = (chosen.gate_sums(self._hidden(row)) for row in rows)
+            record.interface_state = self._interface_state(chosen, gates)
         record.predictions = results.save_predictions(self.folder, test)
         record.metrics = self._metrics("test", test)
         record.metrics += self._metrics("dev", dev)
@@ -88,6 +98,7 @@ class TrainingFreeCell(Cell):
         record.cost |= {
             "seconds": {part: round(seconds, 1) for part, seconds in clock.seconds.items()},
             "speech_hours_encoded": round(self.states.seconds_of_audio / 3600, 4),
+            **self.states.origin(),
             "peak_memory_mib": cost.peak_memory_mib(),
         }
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
-from ssft_bench import results
+from ssft_bench import ranks, results
 from ssft_bench.errors import CheckFailed
 from ssft_bench.files import atomic_path, write_json
 from ssft_bench.results import ResultRecord
@@ -32,24 +32,28 @@ class Trials:
         self.folder, self.record, self.learner = folder, record, learner
         self.spec = record.spec
 
-    def run(self, trainer: MakeTrainer, better: Literal["min", "max"]) -> Outcome:
-        """The winner's outcome; the learner then has its parameters.
+    def turns(
+        self, trainer: MakeTrainer, better: Literal["min", "max"]
+    ) -> Generator[tuple[int, Any], None, Outcome]:
+        """Train in pieces, (trial, (step, piece)); returns the winner's outcome, and the learner then has
+        its parameters.
 
         A rate that diverges is told and left behind. Raises CheckFailed when all of them do.
         """
         train = self.spec.training
         if not self.spec.lr_grid:
             alone = trainer(train, self.folder)
-            outcome = alone.run()
+            for turn in alone.updates():
+                yield 0, turn
             alone.load_best()
-            return outcome
+            return alone.outcome
         first = {k: v.detach().cpu().clone() for k, v in self.learner.state_dict().items()}
         outcomes: dict[float, Outcome] = {}
-        for rate in self.spec.lr_grid:
+        for place, rate in enumerate(self.spec.lr_grid):
             optimizer = train.optimizer.model_copy(update={"lr": rate})
             spec = train.model_copy(update={"optimizer": optimizer})
             self.learner.load_state_dict(first)
-            found = self._trial(rate, spec, trainer)
+            found = yield from self._trial(place, rate, spec, trainer)
             if found is not None:
                 outcomes[rate] = found
         if not outcomes:
@@ -61,10 +65,11 @@ class Trials:
         rate = min(outcomes, key=lambda r: sign * (outcomes[r].best_value or 0.0))
         self.record.selection = {"lr": rate}
         self._keep(self._place(rate) / BEST)
-        shutil.copyfile(self._place(rate) / "log.jsonl", self.folder / "log.jsonl")
         load_parameters(self.learner, self.folder / BEST)
-        for own in self.spec.lr_grid:
-            (self._place(own) / BEST).unlink(missing_ok=True)
+        if ranks.rank() == 0:
+            shutil.copyfile(self._place(rate) / "log.jsonl", self.folder / "log.jsonl")
+            for own in self.spec.lr_grid:
+                (self._place(own) / BEST).unlink(missing_ok=True)
         return outcomes[rate]
 
     def taken_from(self, twin: Path) -> Outcome:
@@ -88,7 +93,9 @@ class Trials:
     def _place(self, rate: float) -> Path:
         return self.folder / "trials" / f"lr={rate:g}"
 
-    def _trial(self, rate: float, spec: TrainSpec, trainer: MakeTrainer) -> Outcome | None:
+    def _trial(
+        self, number: int, rate: float, spec: TrainSpec, trainer: MakeTrainer
+    ) -> Generator[tuple[int, Any], None, Outcome | None]:
         """Train one rate, or read it when it is done; None when it diverged."""
         place = self._place(rate)
         told = place / "trial.json"
@@ -97,17 +104,23 @@ class Trials:
         else:
             row = {"lr": rate, "error": None}
             try:
-                row |= _as_row(trainer(spec, place).run())
+                training = trainer(spec, place)
+                for turn in training.updates():
+                    yield number, turn
+                row |= _as_row(training.outcome)
             except CheckFailed as error:
                 row["error"] = str(error)
-            write_json(told, row)
-            (place / "last.pt").unlink(missing_ok=True)
+            if ranks.rank() == 0:
+                write_json(told, row)
+                (place / "last.pt").unlink(missing_ok=True)
         self.record.trials.append(row)
         return None if row["error"] else _outcome(row)
 
     def _keep(self, best: Path) -> None:
-        with atomic_path(self.folder / BEST) as temporary:
-            shutil.copyfile(best, temporary)
+        if ranks.rank() == 0:
+            with atomic_path(self.folder / BEST) as temporary:
+                shutil.copyfile(best, temporary)
+        ranks.meet()
 
 
 def _as_row(outcome: Outcome) -> dict[str, Any]:

@@ -72,12 +72,12 @@ def test_groups_and_pooling(state: Callable[[str], dict[str, Any]]) -> None:
 def test_the_average_against_plain_python(seed: int) -> None:
     torch.manual_seed(seed)
     interface = randomize(Gated(spec(5, 8)).double())
-    batches = []
+    sums = []
     gates = []
     for lengths in ([3, 6], [1], [4, 0, 2]):
         states = [torch.randn(len(lengths), 6, 8, dtype=torch.float64) for _ in range(5)]
         hidden = HiddenStates(states, torch.tensor(lengths))
-        batches.append(Batch(hidden, [], []))
+        sums.append(interface.gate_sums(hidden))
         for row, length in enumerate(lengths):
             for frame in range(length):
                 one = [state[row, frame] for state in states]
@@ -86,6 +86,6 @@ def test_the_average_against_plain_python(seed: int) -> None:
                     normed = (h - h.mean()) / (h.var(unbiased=False) + 1e-5).sqrt()
                     scores.append(float((a @ normed + b).detach()))
                 gates.append(torch.tensor(scores, dtype=torch.float64).softmax(0))
-    found = usage(interface, batches)
+    found = usage(interface, sums)
     assert found["usage_frames"] == len(gates) == 16
     assert found["layer_usage"] == pytest.approx(torch.stack(gates).mean(0).tolist())
