@@ -66,7 +66,7 @@ demo: $(VENV)/.installed
 # that mapping, so it is shown a tree of links that looks as installed.
 types: $(VENV)/.installed-for-tests
 	@rm -rf build/types && mkdir -p build/types/ssft_bench
-	@ln -s $(CURDIR)/ssft_bench/* $(addprefix $(CURDIR)/,upstreams interfaces downstreams leaderboards) \
+	@ln -s $(CURDIR)/ssft_bench/* $(addprefix $(CURDIR)/,upstreams interfaces downstreams leaderboards sweeps) \
 		build/types/ssft_bench/
 	cd build/types && ../../$(RUN) mypy --config-file ../../pyproject.toml
 
@@ -82,4 +82,4 @@ test-all: lint
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache
-	find ssft_bench upstreams interfaces downstreams leaderboards tests -name __pycache__ -prune -exec rm -rf {} +
+	find ssft_bench upstreams interfaces downstreams leaderboards sweeps tests -name __pycache__ -prune -exec rm -rf {} +

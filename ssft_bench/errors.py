@@ -28,3 +28,9 @@ class MissingError(BenchError):
     """A corpus, a recording or weights that are absent, or present but unusable."""
 
     exit_code = 3
+
+
+class CellsFailed(BenchError):
+    """Some cells of a sweep failed; the others are done."""
+
+    exit_code = 4

@@ -242,11 +242,18 @@ def _hub_plugins(hub: Path) -> list[Plugin]:
 
 
 def _entry_points(kind: str) -> list[Plugin]:
+    return list(_installed(kind, tuple(sys.path)))
+
+
+@cache
+def _installed(kind: str, path: tuple[str, ...]) -> tuple[Plugin, ...]:
+    """Plug-ins of installed packages; reading all their metadata takes milliseconds, and names are asked
+    for often. `path` is where Python looks, so that what is added later is found."""
     found = []
     for point in entry_points(group=GROUPS[kind]):
         owner = point.dist.name if point.dist else "unknown distribution"
         found.append(Plugin(kind, point.name, owner, point.value, point.load))
-    return found
+    return tuple(found)
 
 
 def _from_s3prl(name: str) -> Plugin:

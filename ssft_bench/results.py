@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import cache
@@ -23,6 +24,7 @@ from ssft_bench import __version__
 from ssft_bench.errors import CheckFailed, UsageError
 from ssft_bench.files import atomic_path, sha256_file, write_json
 from ssft_bench.metric import Prediction
+from ssft_bench.ranks import rank
 from ssft_bench.spec import RunSpec
 
 SCHEMA_VERSION = 1
@@ -129,8 +131,9 @@ def check_writable(out: Path) -> None:
 
 
 def save(folder: Path, record: ResultRecord) -> None:
-    """Write result.json atomically."""
-    write_json(folder / "result.json", record.model_dump(mode="json"))
+    """Write result.json atomically; rank 0 does."""
+    if rank() == 0:
+        write_json(folder / "result.json", record.model_dump(mode="json"))
 
 
 def load(folder: Path) -> ResultRecord | None:
@@ -153,8 +156,19 @@ def find_all(out: Path) -> Iterator[tuple[Path, ResultRecord]]:
             yield path.parent, record
 
 
+def readable(out: Path) -> Iterator[ResultRecord]:
+    """Every record below a folder that can be read, without a word of the others."""
+    for path in sorted(out.rglob("result.json")):
+        with suppress(CheckFailed):
+            record = load(path.parent)
+            if record is not None:
+                yield record
+
+
 def save_predictions(folder: Path, predictions: Iterable[Prediction]) -> dict[str, Any]:
-    """Write predictions.jsonl sorted by utterance id; return its path, sha256 and count."""
+    """Write predictions.jsonl sorted by utterance id; return its path, sha256 and count; rank 0 does."""
+    if rank() > 0:
+        return {}
     path = folder / "predictions.jsonl"
     rows = sorted(predictions, key=lambda p: p.id)
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
@@ -173,8 +187,8 @@ def load_predictions(folder: Path) -> list[Prediction]:
 
 
 def remove(folder: Path, names: Iterable[str]) -> None:
-    """Delete these files and folders of a run; those that are not there are no matter."""
-    for name in names:
+    """Delete these files and folders of a run; those that are not there are no matter; rank 0 does."""
+    for name in names if rank() == 0 else ():
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)

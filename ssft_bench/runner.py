@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from filelock import FileLock, Timeout
-
-from ssft_bench import interface_from, registry, results
+from ssft_bench import interface_from, ranks, registry, results
 from ssft_bench.cell import Cell, Machine, Parts
 from ssft_bench.control import with_matched_head
 from ssft_bench.data import RunData, prepare
-from ssft_bench.errors import CheckFailed, UsageError
+from ssft_bench.errors import CheckFailed
+from ssft_bench.files import sha256_json
+from ssft_bench.interface import Interface
 from ssft_bench.interface_in_run import interface_for
+from ssft_bench.lease import lease
 from ssft_bench.results import ResultRecord
 from ssft_bench.spec import RunSpec, signature
 from ssft_bench.task import BaseTask
@@ -35,6 +37,84 @@ class Answer:
     """True when it was answered from the store."""
 
 
+@dataclass(frozen=True)
+class Ready:
+    """A cell with everything it names opened, checked and hashed; nothing is written yet."""
+
+    spec: RunSpec
+    """With what only the opened parts could tell filled in."""
+    task: BaseTask
+    data: RunData
+    upstream: Upstream
+    interface: Interface
+    content: dict[str, str | None]
+    signature: str
+
+    def folder(self, out: Path) -> Path:
+        """Where its result belongs."""
+        return results.run_folder(out, self.spec, self.signature)
+
+
+class Sources:
+    """Corpora and frozen upstreams that cells of one process share: each is opened and hashed once."""
+
+    def __init__(self) -> None:
+        self._data: dict[str, RunData] = {}
+        self._upstreams: dict[str, Upstream] = {}
+
+    def without_upstreams(self) -> Sources:
+        """The same corpora; upstreams are let go."""
+        fewer = Sources()
+        fewer._data = self._data
+        return fewer
+
+    def data(self, spec: RunSpec) -> RunData:
+        """The corpus of a run; see `data.prepare` for what it raises."""
+        task, training = (
+            registry.load("tasks", spec.task.name).name,
+            spec.protocol != "training-free",
+        )
+        chosen = spec.data.model_dump(include=_CHOOSES_ROWS)
+        key = sha256_json([chosen, task, training])
+        if key not in self._data:
+            self._data[key] = prepare(spec.data, task, training=training)
+        return self._data[key]
+
+    def upstream(self, spec: RunSpec) -> Upstream:
+        """The upstream of a run; one that learns is nobody else's."""
+        if spec.protocol == "finetuned":
+            return load_upstream(spec.upstream.name, spec.upstream.options)
+        key = sha256_json(spec.upstream.model_dump(mode="json"))
+        if key not in self._upstreams:
+            self._upstreams[key] = load_upstream(spec.upstream.name, spec.upstream.options)
+        return self._upstreams[key]
+
+
+_CHOOSES_ROWS = {"corpus", "root", "mixed_rates", "max_utterances", "train_share"}
+"""Keys of DataSpec that `data.prepare` reads."""
+
+
+def ready(spec: RunSpec, sources: Sources | None = None) -> Ready:
+    """Open what a cell names and work out its signature.
+
+    Raises UsageError or MissingError for what does not fit or is not there.
+    """
+    sources = sources or Sources()
+    data, upstream = sources.data(spec), sources.upstream(spec)
+    check = getattr(getattr(upstream, "expert", None), "check_protocol", None)
+    if check is not None:  # some have nothing to freeze
+        check(spec.protocol)
+    if spec.control is not None:
+        spec = with_matched_head(spec, upstream.spec, lambda o: _make_task(spec, o, data))
+    task = _make_task(spec, spec.task.options, data)
+    seed_everything_for(spec.seed, "interface")
+    interface = interface_for(spec.interface, upstream.spec, task)
+    content = _content(spec, upstream, data)
+    if spec.protocol == "training-free":
+        content |= interface_from.ready(spec, interface, content)
+    return Ready(spec, task, data, upstream, interface, content, signature(spec, content))
+
+
 def run(
     spec: RunSpec,
     out: Path,
@@ -49,50 +129,65 @@ def run(
     the record says `failed`).
     """
     results.check_writable(out)
-    training = spec.protocol != "training-free"
-    data = prepare(spec.data, registry.load("tasks", spec.task.name).name, training=training)
-    upstream = load_upstream(spec.upstream.name, spec.upstream.options)
-    check = getattr(getattr(upstream, "expert", None), "check_protocol", None)
-    if check is not None:  # some have nothing to freeze
-        check(spec.protocol)
-    if spec.control is not None:
-        spec = with_matched_head(spec, upstream.spec, lambda o: _make_task(spec, o, data))
-    task = _make_task(spec, spec.task.options, data)
-    seed_everything_for(spec.seed, "interface")
-    interface = interface_for(spec.interface, upstream.spec, task)
-    content = _content(spec, upstream, data)
-    if not training:
-        content |= interface_from.ready(spec, interface, content)
-    name = signature(spec, content)
-    folder = results.run_folder(out, spec, name)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".lock", timeout=0):
-            old = results.load(folder)
-            if old is not None and overwrite != "always":
-                if old.status == "done" and (folder / "predictions.jsonl").exists():
-                    return Answer(folder, old, stored=True)
-                if old.status == "failed" and overwrite == "missing":
-                    raise CheckFailed(
-                        f"{folder} failed before: {old.error}. --overwrite failed tries again"
-                    )
-            record = ResultRecord(
-                status="running", signature=name, spec=spec, content=content,
-                data={
-                    **data.describe(),
-                    "labels": task.describe(),
-                    "stands_in": data.corpus.stands_in.get(task.name),
-                },
-                args_passed=dict(args_passed or {}), events=_warnings(data), env=results.environment(),
-                code=results.code_state(), time={"started": results.now()},
-            )  # fmt: skip
-            fresh = overwrite == "always" or (old is not None and old.status == "failed")
-            twin = None if overwrite == "always" else _twin(spec, content, out)
-            parts = Parts(record, folder, task, data, upstream, interface, twin)
-            cell = cell_class(spec.protocol)(parts, machine or Machine())
-            return Answer(folder, cell.execute(fresh), stored=False)
-    except Timeout as error:
-        raise UsageError(f"{folder} is being worked on by another process; wait for it") from error
+    with claim(
+        ready(spec), out, overwrite=overwrite, args_passed=args_passed, machine=machine
+    ) as claimed:
+        return claimed if isinstance(claimed, Answer) else claimed.answer()
+
+
+@dataclass
+class Claim:
+    """A cell that this process holds the lease of."""
+
+    folder: Path
+    cell: Cell
+    fresh: bool
+    """Whether an earlier attempt's files are to be removed."""
+
+    def answer(self) -> Answer:
+        """Do the work."""
+        return Answer(self.folder, self.cell.execute(self.fresh), stored=False)
+
+
+@contextmanager
+def claim(
+    made: Ready,
+    out: Path,
+    *,
+    overwrite: Overwrite = "failed",
+    args_passed: Mapping[str, Any] | None = None,
+    machine: Machine | None = None,
+) -> Iterator[Claim | Answer]:
+    """Take the lease of a cell for the length of the block, or give its stored answer.
+
+    Raises Busy when another process works on it, CheckFailed for one that failed before where
+    `overwrite` is `missing`.
+    """
+    spec, folder = made.spec, made.folder(out)
+    with lease(folder) if ranks.rank() == 0 else nullcontext():
+        old = results.load(folder)
+        if old is not None and overwrite != "always":
+            if old.status == "done" and (folder / "predictions.jsonl").exists():
+                yield Answer(folder, old, stored=True)
+                return
+            if old.status == "failed" and overwrite == "missing":
+                raise CheckFailed(
+                    f"{folder} failed before: {old.error}. --overwrite failed tries again"
+                )
+        record = ResultRecord(
+            status="running", signature=made.signature, spec=spec, content=made.content,
+            data={
+                **made.data.describe(),
+                "labels": made.task.describe(),
+                "stands_in": made.data.corpus.stands_in.get(made.task.name),
+            },
+            args_passed=dict(args_passed or {}), events=_warnings(made.data),
+            env=results.environment(), code=results.code_state(), time={"started": results.now()},
+        )  # fmt: skip
+        fresh = overwrite == "always" or (old is not None and old.status == "failed")
+        twin = None if overwrite == "always" else _twin(spec, made.content, out)
+        parts = Parts(record, folder, made.task, made.data, made.upstream, made.interface, twin)
+        yield Claim(folder, cell_class(spec.protocol)(parts, machine or Machine()), fresh)
 
 
 def cell_class(protocol: str) -> type[Cell]:

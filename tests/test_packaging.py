@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-FOLDERS = ("ssft_bench", "upstreams", "interfaces", "downstreams", "leaderboards")
+FOLDERS = ("ssft_bench", "upstreams", "interfaces", "downstreams", "leaderboards", "sweeps")
 """Folders whose files are installed, all below ssft_bench/."""
 TESTS = (
     "conftest.py",
