@@ -33,7 +33,18 @@ def error_rate(sums: Counts) -> Counts:
 def error_rate_metric(name: str, *, primary: bool, characters: bool = False) -> Metric:
     """Metric in percent, lower is better, over words or (`characters`) characters."""
     counts = character_counts if characters else word_counts
-    return Metric(name, "%", False, primary, counts, error_rate)
+    alignment = character_alignment if characters else word_alignment
+    return Metric(name, "%", False, primary, counts, error_rate, alignment=alignment)
+
+
+def word_alignment(prediction: Prediction) -> list[jiwer.AlignmentChunk]:
+    """Stretches of words that are equal, substituted, inserted or deleted, in their order."""
+    return jiwer.process_words(prediction.reference, prediction.hypothesis).alignments[0]
+
+
+def character_alignment(prediction: Prediction) -> list[jiwer.AlignmentChunk]:
+    """As `word_alignment`, of characters."""
+    return jiwer.process_characters(prediction.reference, prediction.hypothesis).alignments[0]
 
 
 def _counts(out: jiwer.WordOutput | jiwer.CharacterOutput) -> Counts:

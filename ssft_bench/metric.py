@@ -4,9 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from jiwer import AlignmentChunk
 
 Counts = NDArray[np.float64]
 
@@ -41,6 +45,8 @@ class Metric:
     """Rows of all predictions at once [N, K], where they depend on each other (shared thresholds)."""
     over: str = "utterances"
     """What a prediction is of, for the description of the interval."""
+    alignment: Callable[[Prediction], Sequence[AlignmentChunk]] | None = None
+    """Edits that make the hypothesis of the reference, where it is edits that the metric counts."""
 
     def rows(self, predictions: Sequence[Prediction]) -> Counts:
         """Counts [N, K] of the predictions, in their order."""

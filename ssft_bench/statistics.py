@@ -54,10 +54,7 @@ def score(
         raise MissingError(f"There are no predictions to compute {metric.name} from.")
     rows = sorted(predictions, key=lambda p: (p.id, p.reference, p.hypothesis, p.speaker or ""))
     counts = metric.rows(rows)
-    units, what = counts, metric.over
-    speakers = sorted({p.speaker for p in rows if p.speaker is not None})
-    if len(speakers) > 1 and all(p.speaker is not None for p in rows):
-        units, what = _sum_by([p.speaker for p in rows], counts), "speakers"
+    units, what = clustered(metric, rows, counts)
     values = _resampled(metric, units, resamples, np.random.default_rng(seed))
     tail = (1 - level) / 2
     low, high = np.quantile(values, [tail, 1 - tail])
@@ -68,6 +65,15 @@ def score(
         clusters=len(units),
         method=f"percentile bootstrap over {what}, {resamples} resamples, seed {seed}",
     )
+
+
+def clustered(metric: Metric, rows: Sequence[Prediction], counts: Counts) -> tuple[Counts, str]:
+    """What is drawn, and its name: sums [C,K] of `counts` [N,K] by speaker, in the speakers' order, or
+    the counts as they are where a row tells no speaker or all tell the same."""
+    names = [p.speaker for p in rows]
+    if None in names or len(set(names)) < 2:
+        return counts, metric.over
+    return _sum_by(names, counts), "speakers"
 
 
 def _sum_by(names: Sequence[str | None], counts: Counts) -> Counts:
@@ -85,11 +91,11 @@ def _resampled(metric: Metric, units: Counts, resamples: int, rng: np.random.Gen
     values = []
     for done in range(0, resamples, step):
         drawn = rng.integers(size, size=(min(step, resamples - done), size))
-        values.append(metric.combine(_times_drawn(drawn, size) @ units))
+        values.append(metric.combine(times_drawn(drawn, size) @ units))
     return np.concatenate(values)
 
 
-def _times_drawn(drawn: NDArray[np.int64], size: int) -> Counts:
+def times_drawn(drawn: NDArray[np.int64], size: int) -> Counts:
     """How often each row was drawn [R,C], from the drawn indices [R,C]."""
     offsets = np.arange(len(drawn))[:, None] * size
     flat = np.bincount((drawn + offsets).ravel(), minlength=len(drawn) * size)
