@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -13,9 +14,18 @@ import typer
 from ssft_bench import __version__
 from ssft_bench.analysis.commands import analyse_app
 from ssft_bench.checkpoints.commands import export_command, import_checkpoint_command
+from ssft_bench.comparison.commands import compare
 from ssft_bench.data_commands import data_app
 from ssft_bench.errors import BenchError
+from ssft_bench.feature_store.commands import cache_app
+from ssft_bench.leaderboard.commands import leaderboard_app
+from ssft_bench.model_card.commands import card
 from ssft_bench.ngram import lm_app
+from ssft_bench.ranks import rank
+from ssft_bench.report.commands import report_command
+from ssft_bench.sweep.commands import EXITS as SWEEP_EXITS
+from ssft_bench.sweep.commands import plan_command, status_command, sweep_command, work_command
+from ssft_bench.tracking.options import TensorBoardFlag, TrackerNames, chosen
 from ssft_bench.tuning.commands import tune
 
 app = typer.Typer(
@@ -25,12 +35,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-leaderboard_app = typer.Typer(help="Tables from results.", no_args_is_help=True)
 app.add_typer(leaderboard_app, name="leaderboard")
 check_app = typer.Typer(help="Does a plug-in keep its contract?", no_args_is_help=True)
 app.add_typer(check_app, name="check")
 app.add_typer(analyse_app, name="analyse")
 app.add_typer(data_app, name="data")
+app.add_typer(cache_app, name="cache")
 app.add_typer(lm_app, name="lm")
 
 
@@ -58,6 +68,8 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def main() -> None:
     """Entry point: a user's mistake ends in one line and an exit code, not in a traceback."""
+    if rank() > 0:  # of several devices, the first prints
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
     try:
         app()
     except BenchError as error:
@@ -139,7 +151,8 @@ def run(
     ] = Overwrite.failed,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     devices: Annotated[int, typer.Option(help="Number of devices.")] = 1,
-    tensorboard: Annotated[bool, typer.Option(help="Also log for TensorBoard.")] = False,
+    tensorboard: TensorBoardFlag = False,
+    tracker: TrackerNames = None,
     as_json: AsJson = False,
 ) -> None:
     """Train and score one cell: an upstream through an interface on a task.
@@ -149,6 +162,7 @@ def run(
     passed = {k: v for k, v in locals().items() if v is not None and k not in ("out", "as_json")}
     from ssft_bench import results, spec
 
+    trackers = chosen(tracker, tensorboard)
     results.check_writable(out)
     resolved = spec.resolve(
         upstream=upstream, interface=interface, task=task, suite=suite, corpus=corpus, data=data,
@@ -164,7 +178,7 @@ def run(
         out,
         overwrite=overwrite.value,
         args_passed={k: v.value if isinstance(v, StrEnum) else v for k, v in passed.items()},
-        machine=Machine(device, devices, tensorboard),
+        machine=Machine(device, devices, trackers),
     )
     if as_json:
         print(answer.record.model_dump_json(indent=2))
@@ -173,8 +187,20 @@ def run(
 
 
 app.command(epilog="Exit codes: 0 done, 1 failed, 2 bad usage, 3 missing data or weights.")(tune)
+app.command(epilog="Exit codes: 0 compared, 2 bad usage or not comparable, 3 missing data.")(
+    compare
+)
+for command_name, command in (
+    ("plan", plan_command),
+    ("sweep", sweep_command),
+    ("work", work_command),
+    ("status", status_command),
+):
+    app.command(command_name, epilog=SWEEP_EXITS)(command)
 app.command("import")(import_checkpoint_command)
 app.command("export")(export_command)
+app.command(epilog="Exit codes: 0 done, 2 bad usage, 3 not a checkpoint.")(card)
+app.command("report", epilog="Exit codes: 0 done, 2 bad usage, 3 no run there.")(report_command)
 
 
 @app.command("list")
@@ -229,26 +255,6 @@ def show(
 
     card = cards.describe(name)
     print(json.dumps(card, indent=2, ensure_ascii=False) if as_json else cards.text(card))
-
-
-@leaderboard_app.command("build")
-def leaderboard_build(
-    runs: Annotated[Path, typer.Option("--runs", help="Folder of results.")] = Path("runs"),
-    to: Annotated[
-        Path | None, typer.Option(help="Folder for leaderboard.csv and .md; default: --runs.")
-    ] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Make a CSV and a Markdown table of all finished runs, and print the table."""
-    from ssft_bench import leaderboard
-
-    table = leaderboard.build(runs)
-    paths = leaderboard.write(table, to or runs)
-    if as_json:
-        print(table.to_json(orient="records", indent=2))
-        return
-    print(leaderboard.markdown(table), end="")
-    print(f"written: {', '.join(map(str, paths))}", file=sys.stderr)
 
 
 @check_app.command("interface", epilog="Exit codes: 0 all passed, 1 a check failed, 2 bad usage.")

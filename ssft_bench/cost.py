@@ -61,6 +61,13 @@ def _lstm_macs(lstm: nn.LSTM, data: Any) -> int:
     return total
 
 
+def tuning(upstream: nn.Module) -> list[dict[str, Any]]:
+    """What made each tuned checkpoint in an upstream: name, method, base, steps, hours of speech processed."""
+    abouts = [vars(m)["checkpoint_about"] for m in upstream.modules() if "checkpoint_about" in vars(m)]
+    kept = ("name", "method", "steps", "hours_processed")
+    return [{**{k: a[k] for k in kept}, "base": a["base"]["name"]} for a in abouts]
+
+
 def peak_memory_mib() -> int:
     """Largest resident size of this process so far, MiB."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -35,6 +35,8 @@ class ViewBatch:
     No dataclass: Fabric would walk through its fields and copy every one at each step.
     """
 
+    weight = 1.0
+
     def __init__(
         self,
         ids: Sequence[str],

@@ -9,6 +9,8 @@ from typing import Any
 
 from tqdm import tqdm
 
+from ssft_bench.ranks import rank
+
 
 class Progress:
     """Counts `total` units of work on standard error; prints a line every 15 s when there is no terminal."""
@@ -20,7 +22,8 @@ class Progress:
         self.began = self.last = time.monotonic()
         self.extra: dict[str, float] = {}
         self.bar: tqdm[Any] | None = None
-        if sys.stderr.isatty():
+        self.silent = rank() > 0  # rank 0 tells for all
+        if sys.stderr.isatty() and not self.silent:
             self.bar = tqdm(total=total, initial=done, desc=label, unit=unit, dynamic_ncols=True)
 
     def __enter__(self) -> Progress:
@@ -43,12 +46,14 @@ class Progress:
             self.bar.update(amount)
             if numbers:
                 self.bar.set_postfix({k: f"{v:.3g}" for k, v in numbers.items()}, refresh=False)
-        elif time.monotonic() - self.last > self.every:
+        elif not self.silent and time.monotonic() - self.last > self.every:
             self.last = time.monotonic()
             self._line()
 
     def note(self, text: str) -> None:
         """A remark that stays on the screen."""
+        if self.silent:
+            return
         line = f"{self.label}: {self.unit} {self.count}/{self.total} {text}"
         if self.bar is not None:
             self.bar.write(line, file=sys.stderr)

@@ -104,7 +104,7 @@ def check_alike(base: Curve, tuned: Curve) -> None:
     """Raise UsageError unless the runs differ in their upstream only: task, corpus and its share,
     interface, seed, recipe and evaluation grid are the same.
     """
-    ours, theirs = (_comparable(c.record) for c in (base, tuned))
+    ours, theirs = (comparable(c.record) for c in (base, tuned))
     differing = [
         f"{key} ({ours.get(key)!r} and {theirs.get(key)!r})"
         for key in sorted(ours.keys() | theirs.keys())
@@ -119,7 +119,7 @@ def check_alike(base: Curve, tuned: Curve) -> None:
         )
 
 
-def _comparable(record: ResultRecord) -> dict[str, Any]:
+def comparable(record: ResultRecord) -> dict[str, Any]:
     """Every key of the specification that may move the curve but the upstream, and the data's digest."""
     flat = _flat(record.spec.model_dump(mode="json"))
     dropped = ("upstream", *NOT_IN_SIGNATURE)

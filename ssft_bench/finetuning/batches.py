@@ -19,6 +19,8 @@ class WaveBatch:
     No dataclass: Fabric would walk through its fields and copy every one at each step.
     """
 
+    weight = 1.0
+
     def __init__(
         self, waves: Sequence[Tensor], utterances: Sequence[Utterance], targets: Sequence[Tensor]
     ) -> None:

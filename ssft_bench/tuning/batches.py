@@ -17,6 +17,7 @@ from ssft_bench.audio import RATE, read_utterance
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.errors import MissingError
 from ssft_bench.method import FineTuningMethod, ViewBatch, Wave
+from ssft_bench.ranks import weight
 from ssft_bench.training import seed_for
 from ssft_bench.tuning.spec import TuneData
 
@@ -107,8 +108,10 @@ class ViewBatches:
             num_workers=self.workers,
             prefetch_factor=4 if self.workers else None,
         )
-        for ids, views, remarks in loader:
-            yield ViewBatch(ids, views, remarks)
+        for index, (ids, views, remarks) in enumerate(loader, first):
+            batch = ViewBatch(ids, views, remarks)
+            batch.weight = weight(len(self.packs[index]), rank, world)
+            yield batch
 
 
 class _Source(Dataset[Any]):

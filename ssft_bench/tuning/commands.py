@@ -8,6 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
+from ssft_bench.tracking.options import TensorBoardFlag, TrackerNames, chosen
+
 
 def tune(
     method: Annotated[str, typer.Option(help="score, spin, laser, rewire, or file.py:Class.")],
@@ -30,7 +32,8 @@ def tune(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")] = "auto",
     devices: Annotated[int, typer.Option(help="Number of devices.")] = 1,
     workers: Annotated[int, typer.Option(help="Processes that make views.", min=0)] = 1,
-    tensorboard: Annotated[bool, typer.Option(help="Also log for TensorBoard.")] = False,
+    tensorboard: TensorBoardFlag = False,
+    tracker: TrackerNames = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Tune a base upstream on speech by a self-supervised method: a checkpoint in the folder.
@@ -41,6 +44,7 @@ def tune(
     from ssft_bench import results
     from ssft_bench.tuning import spec
 
+    trackers = chosen(tracker, tensorboard)
     results.check_writable(out)
     resolved = spec.resolve(
         method=method, base=base, corpus=corpus, data=data, recipe=recipe,
@@ -48,7 +52,7 @@ def tune(
     )  # fmt: skip
     from ssft_bench.tuning import run
 
-    machine = run.Machine(device, devices, workers, tensorboard)
+    machine = run.Machine(device, devices, workers, trackers)
     done = run.tune(resolved, out, anew=anew, args_passed=passed, machine=machine)
     if as_json:
         print(done.record.model_dump_json(indent=2))

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ssft_bench.errors import CheckFailed
 from ssft_bench.files import write_json
+from ssft_bench.ranks import rank
 from ssft_bench.tuning.spec import TuneSpec
 
 SCHEMA_VERSION = 1
@@ -51,7 +52,9 @@ class TuneRecord(BaseModel):
 
 
 def save(folder: Path, record: TuneRecord) -> None:
-    """Write tune.json atomically."""
+    """Write tune.json atomically; rank 0 does."""
+    if rank() > 0:
+        return
     write_json(folder / "tune.json", record.model_dump(mode="json"))
 
 

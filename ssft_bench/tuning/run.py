@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from lightning_fabric import Fabric
 
-from ssft_bench import __version__, cost, registry, results
+from ssft_bench import __version__, cost, ranks, registry, results
 from ssft_bench.audio_check import check_audio
 from ssft_bench.checkpoints.delta import changed_tensors, save_checkpoint
 from ssft_bench.corpora.base import Corpus
@@ -20,6 +20,7 @@ from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.data import open_corpus, rows_sha256
 from ssft_bench.errors import CheckFailed, MissingError, UsageError
 from ssft_bench.method import FineTuningMethod
+from ssft_bench.tracking import TrackerChoice, Tracking
 from ssft_bench.training import Trainer, seed_everything_for, seed_for
 from ssft_bench.tuning import record as records
 from ssft_bench.tuning.batches import Packs, ViewBatches
@@ -38,7 +39,8 @@ class Machine:
     accelerator: str = "auto"
     devices: int = 1
     workers: int = 1
-    tensorboard: bool = False
+    trackers: tuple[TrackerChoice, ...] = ()
+    """Where training is also logged to."""
 
 
 @dataclass
@@ -89,7 +91,8 @@ def tune(
     }
     name = signature(spec, content)
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        first = ranks.rank() == 0
+        with FileLock(folder / ".lock", timeout=0) if first else nullcontext():
             old = None if anew else records.load(folder)
             if old is not None and old.signature != name:
                 raise UsageError(
@@ -104,7 +107,7 @@ def tune(
                 events=[{"kind": "audio", "text": text} for text in heard.warnings],
                 env=results.environment(), code=results.code_state(), time={"started": results.now()},
             )  # fmt: skip
-            if anew or (old is not None and old.status == "failed"):
+            if first and (anew or (old is not None and old.status == "failed")):
                 for file in ("last.pt", "best.safetensors", "log.jsonl"):
                     (folder / file).unlink(missing_ok=True)
             work = Work(record, folder, heard, student, method, machine or Machine())
@@ -177,6 +180,11 @@ class Work:
             raise
         return record
 
+    def _tracking(self) -> Tracking:
+        title = f"{self.spec.method.label}/{self.spec.base.label}"
+        config = self.spec.model_dump(mode="json")
+        return Tracking(self.machine.trackers, title, self.record.signature, config)
+
     def _execute(self) -> None:
         record, spec = self.record, self.spec
         prepared = self.method.prepare([self.heard.rows[i] for i in self.packs.kept])
@@ -185,33 +193,33 @@ class Work:
         )
         learner = TuneLearner(self.student, self.method, teacher)
         record.method = {**prepared, **self.method.describe(self.student)}
-        fabric = Fabric(
-            accelerator=self.machine.accelerator,
-            devices=self.machine.devices,
-            precision=spec.train.precision,
+        if self.method.sums_gradients and self.machine.devices > 1:
+            raise UsageError(f"{spec.method.label} sums gradients as they come: --devices 1")
+        fabric = ranks.fabric_for(
+            self.machine.accelerator, self.machine.devices, spec.train.precision
         )
-        fabric.launch()
         total = spec.train.steps * spec.train.accumulate
         batches = ViewBatches(
             self.heard.rows, self.packs, self.method, total=total, workers=self.machine.workers
         )
         trainer = Trainer(
             learner, batches, spec.train, self.folder, seed=spec.seed, fabric=fabric,
-            label=f"{spec.method.name} {spec.base.name}", tensorboard=self.machine.tensorboard,
+            label=f"{spec.method.name} {spec.base.name}", tracking=self._tracking(),
         )  # fmt: skip
         learner.events = trainer.outcome.events  # kept with the checkpoint to resume from
         outcome = trainer.run()
         record.events += outcome.events
         record.method["remarks"] = learner.remarks()
         record.cost = self._cost(learner, total, outcome.seconds)
-        record.last = _last_logged(self.folder)
         if fabric.is_global_zero:
+            record.last = _last_logged(self.folder)
             self._write(learner)
         record.time["finished"] = results.now()
         record.status = "done"
         records.save(self.folder, record)
-        for file in ("last.pt", "best.safetensors"):
-            (self.folder / file).unlink(missing_ok=True)
+        if fabric.is_global_zero:
+            for file in ("last.pt", "best.safetensors"):
+                (self.folder / file).unlink(missing_ok=True)
 
     def _cost(self, learner: TuneLearner, total: int, seconds: float) -> dict[str, Any]:
         return {

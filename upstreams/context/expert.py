@@ -60,6 +60,8 @@ class UpstreamExpert(UpstreamBase):  # type: ignore[misc]
         base_name, base_options = split_options(self.options.base, f"{name}: base")
         base = registry.load("upstreams", base_name)(**base_options)
         self._base = [base]  # in a list: its parameters are those of `model`, and count once
+        if hasattr(base, "checkpoint_about"):  # what tuned the base has tuned this
+            self.checkpoint_about = base.checkpoint_about
         self.model: nn.Module = _network(name, self.options.base, base)
         self.neighbours = Neighbours([], self.options.offsets)
         self._splits: dict[str, list[Utterance]] = {}

@@ -1,0 +1,1 @@
+"""Model cards: what a finished run or an SSFT checkpoint is, from its own record and nothing else."""

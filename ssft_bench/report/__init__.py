@@ -1,0 +1,1 @@
+"""`ssft-bench report`: all finished runs on one offline HTML page."""
