@@ -1,16 +1,20 @@
-"""Seconds and bytes of a cell from what it computes, when nothing like it has been run.
+"""Seconds of a cell from what it computes, when nothing like it has been run.
 
-    states    = hours x 3600 x MACs of the upstream for a second of speech / rate
-    training  = updates x (overhead + seconds of speech in an update x 3 x MACs on top / rate)
-    scoring   = (evaluations + 2) x (hours of dev x 3600 x MACs on top / rate + utterances x per utterance)
+    states    = hours x 3600 x upstream / R
+    training  = updates x (overhead + 3 x seconds of an update x top / r)
+              + evaluations x (seconds of dev x top / r + utterances of dev x utterance)
+    scoring   = 2 x (seconds of dev x top / r + utterances of dev x utterance)
 
-3: a backward pass costs two forward passes. Rates and overheads are those of a machine: `CORE` was fitted to
-runs on one core of an AMD EPYC (docs/scaling.md), `fitted` takes finished runs.
+`upstream` and `top` (interface and head) are multiply-adds for a second of speech, R and r their rates. 3: a
+backward pass costs two forward passes; 2: dev and test, about as large. What is left out: the matching of
+query by example, beam search. Rates and overheads are those of a machine: `CORE` was fitted to runs on one
+core (docs/scaling.md says which and how well it predicts), `fitted` takes finished runs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from statistics import median
 
@@ -59,12 +63,12 @@ class Rates:
         top, whole = work.top_macs / self.top, work.upstream_macs / self.upstream
         if work.learns_all:
             top += whole
-        per_update = self.update + 3 * work.update_seconds * top
-        pass_over_dev = work.dev_hours * 3600 * top + work.dev_utterances * self.utterance
+        dev = work.dev_hours * 3600 * top + work.dev_utterances * self.utterance
+        update = self.update + 3 * work.update_seconds * top
         return {
             "hidden_states": 0.0 if work.learns_all else work.hours * 3600 * whole,
-            "training": work.updates * per_update,
-            "scoring": (work.evaluations + 2) * pass_over_dev,
+            "training": work.updates * update + work.evaluations * dev,
+            "scoring": 2 * dev,
         }
 
 
@@ -72,28 +76,54 @@ CORE = Rates(upstream=12e9, top=8e9, update=0.02, utterance=0.004)
 """One core of an AMD EPYC, fp32."""
 
 
-def fitted(records: Sequence[ResultRecord], start: Rates = CORE) -> Rates:
-    """Rates of the machine that made these records; parts that they say nothing of stay as in `start`.
+def fitted(records: Iterable[ResultRecord], start: Rates = CORE) -> Rates:
+    """Rates of the machine that made these records; what they say nothing of stays as in `start`.
 
-    The overhead of an update is kept; medians over runs, so that a disturbed one counts little.
+    The upstream's rate is a median. The other three are the non-negative least squares of the seconds of
+    training, each run weighted by its length; they need four runs of different make.
     """
-    upstream, top = [], []
+    upstream: list[float] = []
+    rows: list[tuple[float, float, float, float]] = []
     for record in records:
-        cost = record.cost
-        if record.status != "done" or record.spec.protocol != "frozen" or "seconds" not in cost:
+        if record.status != "done" or record.spec.protocol != "frozen" or not record.cost:
             continue
-        macs, seconds = cost["macs_per_second_of_audio"], cost["seconds"]
-        encoded = cost.get("speech_hours_encoded", 0.0)
+        macs, seconds = record.cost["macs_per_second_of_audio"], record.cost["seconds"]
+        encoded = record.cost.get("speech_hours_encoded", 0.0)
         if encoded > 0 and macs["upstream"] and seconds["hidden_states"] > 1:
             upstream.append(encoded * 3600 * macs["upstream"] / seconds["hidden_states"])
-        spec = record.spec
-        if spec.train is not None and macs["interface_and_head"] and seconds["training"] > 1:
-            left = seconds["training"] - spec.train.steps * start.update
-            heard = spec.train.steps * speech_in_update(record)
-            if left > 0 and heard:
-                top.append(3 * heard * macs["interface_and_head"] / left)
-    changed = {k: median(v) for k, v in (("upstream", upstream), ("top", top)) if v}
+        if record.spec.train is not None and seconds["training"] > 1 and not record.spec.lr_grid:
+            rows.append(_training_row(record, macs["interface_and_head"], seconds["training"]))
+    changed: dict[str, float] = {"upstream": median(upstream)} if upstream else {}
+    if len({row[:3] for row in rows}) >= 4:
+        update, per_mac, utterance = _least_squares(rows)
+        changed |= {"update": update, "utterance": utterance}
+        if per_mac > 0:
+            changed["top"] = 1 / per_mac
     return replace(start, **changed)
+
+
+def _training_row(
+    record: ResultRecord, top: float, seconds: float
+) -> tuple[float, float, float, float]:
+    """Updates, multiply-adds on top, utterances scored, and the seconds that all of it took."""
+    train = record.spec.train
+    assert train is not None
+    evaluations = math.ceil(train.steps / (train.eval_every or train.steps))
+    dev_seconds, dev = record.data["hours"]["dev"] * 3600, record.data["utterances"]["dev"]
+    heard = 3 * train.steps * speech_in_update(record) + evaluations * dev_seconds
+    return float(train.steps), heard * top, float(evaluations * dev), seconds
+
+
+def _least_squares(rows: Sequence[tuple[float, float, float, float]]) -> tuple[float, float, float]:
+    import numpy as np
+    from scipy.optimize import nnls
+
+    table = np.array(rows)
+    relative = table[:, :3] / table[:, 3:]  # an hour-long run counts as much as a minute-long one
+    scale = relative.max(axis=0)
+    found, _ = nnls(relative / scale, np.ones(len(rows)))
+    update, per_mac, utterance = (found / scale).tolist()
+    return update, per_mac, utterance
 
 
 def speech_in_update(record: ResultRecord) -> float:
