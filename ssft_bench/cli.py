@@ -61,6 +61,7 @@ class Kind(StrEnum):
     suites = "suites"
     corpora = "corpora"
     methods = "methods"
+    sweeps = "sweeps"
 
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -226,6 +227,13 @@ def listing(kind: str, everything: bool = False) -> list[dict[str, Any]]:
         return [
             {"name": n, "origin": "built-in", "summary": s, "error": None}
             for n, s in SUITES.items()
+        ]
+    if kind == "sweeps":
+        from ssft_bench.sweep.grid import load_grid, packaged_sweeps
+
+        return [
+            {"name": n, "origin": "built-in", "summary": load_grid(p, {}).about, "error": None}
+            for n, p in packaged_sweeps().items()
         ]
     rows = [
         {"name": p.name, "origin": p.origin, "summary": p.summary, "error": registry.broken(p)}

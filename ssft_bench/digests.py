@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
@@ -12,11 +13,13 @@ from ssft_bench.files import atomic_path, sha256_file
 
 
 def cache_folder() -> Path:
-    """SSFT_BENCH_CACHE, else the user's cache folder."""
+    """SSFT_BENCH_CACHE, else the user's cache folder as the platform has it."""
     named = os.environ.get("SSFT_BENCH_CACHE")
     if named:
         return Path(named)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "ssft-bench"
+    usual = {"darwin": Path.home() / "Library/Caches", "win32": os.environ.get("LOCALAPPDATA")}
+    place = os.environ.get("XDG_CACHE_HOME") or usual.get(sys.platform) or Path.home() / ".cache"
+    return Path(place) / "ssft-bench"
 
 
 def file_digests(paths: Iterable[Path]) -> dict[Path, str]:

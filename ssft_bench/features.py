@@ -122,9 +122,13 @@ class FrozenFeatures:
 
     def states(self, utterance: Utterance) -> list[Tensor]:
         """Used layers' states, each float32 [T_l, D_l] on the CPU; not to be changed in place."""
+        return [state.float() for state in self._rounded(utterance)]
+
+    def _rounded(self, utterance: Utterance) -> list[Tensor]:
+        """The same in `dtype`; notes where they came from."""
         states, origin = self._find(utterance)
         self._origins.setdefault(utterance.id, origin)
-        return [state.float() for state in states]
+        return states
 
     def _find(self, utterance: Utterance) -> tuple[list[Tensor], str]:
         """States in `dtype`, and where they came from."""
@@ -188,9 +192,9 @@ class FrozenFeatures:
         return self.view.events
 
     def batch(self, utterances: Sequence[Utterance], targets: Sequence[Tensor]) -> Batch:
-        """Padded batch on the run's device, with the layers that are kept."""
-        hidden = HiddenStates.pad([self.states(u) for u in utterances], self.layers)
-        return Batch(hidden.to(self.device), utterances, targets)
+        """Padded batch on the run's device, float32, with the layers that are kept."""
+        hidden = HiddenStates.pad([self._rounded(u) for u in utterances], self.layers)
+        return Batch(hidden.to(self.device, torch.float32), utterances, targets)
 
 
 def bucket(

@@ -28,7 +28,9 @@ def fabric_for(accelerator: str, devices: int, precision: Any) -> Fabric:
     processes than `devices` on each machine.
     """
     from lightning_fabric import Fabric
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from lightning_fabric.strategies.ddp import DDPStrategy
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
     started = int(os.environ.get("LOCAL_WORLD_SIZE", devices))  # torchrun's
@@ -41,6 +43,8 @@ def fabric_for(accelerator: str, devices: int, precision: Any) -> Fabric:
         fabric = Fabric(
             accelerator=accelerator, devices=devices, num_nodes=nodes, precision=precision,
             strategy=several if devices * nodes > 1 else "auto",
+            # Not Slurm's: its one task for this run is not one of the run's ranks.
+            plugins=None if TorchElasticEnvironment.detect() else LightningEnvironment(),
         )  # fmt: skip
     except (MisconfigurationException, ValueError, RuntimeError) as error:
         if devices == 1:

@@ -17,7 +17,15 @@ from safetensors.numpy import load_file
 from ssft_bench.ranks import weight
 
 RUN = ("-m", "ssft_bench")
-TORCHRUN = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "ssft_bench")
+TORCHRUN = (
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node",
+    "2",
+    "-m",
+    "ssft_bench",
+)
 # Seven to a batch: one rank has four of them, the other three; the last batch of a pass has one.
 RECIPE = {"train.steps": 40, "train.eval_every": 20, "train.save_every": 10, "train.log_every": 1,
           "train.optimizer.lr": 0.02, "data.batch_size": 7}  # fmt: skip
@@ -135,11 +143,13 @@ def test_a_killed_run_goes_on_with_another_number_of_devices(
     assert json.loads(record.read_text())["status"] == "running"
     run(RUN, tmp_path / "two", *arguments)
     one, two = found(tmp_path / "one"), found(tmp_path / "two")
-    assert [e for e in two[0]["events"] if e["kind"] == "resumed"] == [{"kind": "resumed", "step": 20}]
+    assert [e for e in two[0]["events"] if e["kind"] == "resumed"] == [
+        {"kind": "resumed", "step": 20}
+    ]
     assert distance(one[1], two[1]) < 1e-4
 
 
-STOPS = '''
+STOPS = """
 import os, signal
 from ssft_bench import training
 
@@ -152,7 +162,7 @@ if "STOP_AT_STEP" in os.environ:
         return update(self, stream)
 
     training.Trainer._update = stopping
-'''
+"""
 
 
 @pytest.mark.slow

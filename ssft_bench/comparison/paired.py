@@ -38,6 +38,8 @@ class PairedResult:
     """How interval and p-value were made."""
     values: tuple[float, float] = (float("nan"), float("nan"))
     """The metric of A and of B; over several seeds the means."""
+    over: str = "utterances"
+    """What a cluster is."""
     seeds: tuple[int, int] = (1, 1)
     """Runs of A and of B."""
     warnings: tuple[str, ...] = ()
@@ -100,6 +102,7 @@ def paired_seeds(
         clusters=pairs.clusters,
         method=f"{interval}, {resamples} resamples, seed {seed}; p by {test}",
         values=means,
+        over=pairs.over,
         seeds=pairs.seeds,
         warnings=tuple(_warnings(pairs, smallest)),
     )

@@ -26,18 +26,21 @@ def notes(report: Report) -> list[str]:
     """Lines below the tables."""
     n = len(report.comparisons)
     lines = list(
-        dict.fromkeys(
-            f"{one.found.n} utterances, {one.found.clusters} clusters; {one.found.method}"
-            for one in report.comparisons
-        )
+        dict.fromkeys(f"{_amount(one, report)}; {one.found.method}" for one in report.comparisons)
     )
     if n > 1:
         lines.append(
             f"{n} comparisons, correction: {CORRECTIONS[report.correction]}; better: p < {LEVEL} after it"
         )
     if any(one.mapsswe for one in report.comparisons):
-        lines.append("MAPSSWE takes errors of one speaker for independent; p decides")
+        lines.append("MAPSSWE takes the errors of a speaker for independent; what decides is p")
     return lines + [f"warning: {warning}" for warning in report.warnings()]
+
+
+def _amount(one: Comparison, report: Report) -> str:
+    told = f"{one.found.n} {report.metric.over}"
+    same = one.found.over == report.metric.over
+    return told if same else f"{told} of {one.found.clusters} {one.found.over}"
 
 
 def _systems(report: Report) -> Table:
@@ -63,9 +66,7 @@ def _comparisons(report: Report) -> Table:
     table = Table()
     head = ["", "difference [95% CI]", "p"]
     head += (
-        [f"{report.correction.capitalize()} p"] * corrected
-        + ["P(better)"]
-        + ["MAPSSWE p"] * matched
+        [f"{report.correction.capitalize()} p"] * corrected + ["P better"] + ["MAPSSWE p"] * matched
     )
     for column in head:
         table.add_column(column, justify="right" if column else "left")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from string import ascii_uppercase
+from typing import Any
 
 from ssft_bench import registry, results
 from ssft_bench.errors import CheckFailed, MissingError, UsageError
@@ -131,7 +132,8 @@ def _find(name: str, root: Path) -> list[Run]:
                 f"'{name}' is neither a run's folder nor a cell below --runs {root}. There: {known}."
             )
     if len({_cell(record) for _, record in done}) > 1:
-        listed = "".join(f"\n  {folder}  {_told(record)}" for folder, record in done)
+        told = _differences([record for _, record in done])
+        listed = "".join(f"\n  {run[0]}  {one}" for run, one in zip(done, told, strict=True))
         raise UsageError(
             f"'{name}' fits several cells; give one's folder or more of its name:{listed}"
         )
@@ -156,11 +158,26 @@ def _names(folder: Path, record: ResultRecord) -> set[str]:
     return spoken | {f"{record.spec.suite}/{one}" for one in spoken}
 
 
-def _told(record: ResultRecord) -> str:
-    """What tells runs of one name apart."""
-    spec = record.spec
-    rate = f", {spec.train.steps} steps, lr {spec.train.optimizer.lr:g}" if spec.train else ""
-    return f"suite {spec.suite}, corpus {spec.data.corpus}, {spec.protocol}, seed {spec.seed}{rate}"
+def _differences(records: Sequence[ResultRecord]) -> list[str]:
+    """What tells runs of one name apart, `seed=1, train.steps=600`."""
+    tables = [
+        dict(_leaves({**record.spec.model_dump(mode="json"), "content": record.content}))
+        for record in records
+    ]
+    keys = [
+        key
+        for key in dict.fromkeys(key for table in tables for key in table)
+        if len({str(table.get(key)) for table in tables}) > 1
+    ]
+    return [", ".join(f"{key}={_short(str(t.get(key)))}" for key in keys) for t in tables]
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def _cell(record: ResultRecord) -> str:

@@ -10,6 +10,7 @@ import os
 import socket
 import uuid
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any
 
 from ssft_bench.errors import MissingError, UsageError
@@ -48,13 +49,10 @@ class RayJob(Job):
 
     def cancel(self) -> None:
         """Kill Ray's worker; the share's process dies with it."""
-        import ray
-
-        ray.cancel(self.reference, force=True)
+        _ray().cancel(self.reference, force=True)
 
     def _ended(self) -> int | None:
-        import ray
-
+        ray = _ray()
         try:
             ready, _ = ray.wait([self.reference], timeout=0)
             if not ready:
@@ -89,10 +87,7 @@ class RayExecutor(Executor):
                 continue
             if name != "gpus" or value != 0:
                 raise UsageError(f"--executor ray: {name}={value} is not a number above 0")
-        try:
-            import ray
-        except ImportError as error:
-            raise MissingError("--executor ray needs Ray: pip install 'ssft-bench[ray]'") from error
+        ray = _ray()
         self.threads = max(1, int(cpus))
         self.ours = not ray.is_initialized()
         if self.ours:
@@ -114,10 +109,16 @@ class RayExecutor(Executor):
 
     def close(self) -> None:
         """Leave the cluster; one that was started here ends."""
-        import ray
-
         if self.ours:
-            ray.shutdown()
+            _ray().shutdown()
+
+
+def _ray() -> Any:
+    """The package, which takes seconds to import and may be absent."""
+    try:
+        return import_module("ray")
+    except ImportError as error:
+        raise MissingError("--executor ray needs Ray: pip install 'ssft-bench[ray]'") from error
 
 
 def _run(work: RemoteWork) -> int:
@@ -125,8 +126,7 @@ def _run(work: RemoteWork) -> int:
 
 
 def _connect(address: str | None) -> None:
-    import ray
-
+    ray = _ray()
     quiet = {"log_to_driver": False, "logging_level": "warning"}
     # Accelerators of tasks that ask for none stay hidden, which Ray warns of without this.
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "1")
@@ -165,9 +165,7 @@ def _reach(address: str) -> None:
 
 def _check_fits(cpus: float, gpus: float) -> None:
     """Raise UsageError where no node has room for one share: Ray would wait for such a node for ever."""
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    nodes = [node["Resources"] for node in _ray().nodes() if node["Alive"]]
     if not any(n.get("CPU", 0) >= cpus and n.get("GPU", 0) >= gpus for n in nodes):
         has = ", ".join(f"{n.get('CPU', 0):g} cpus and {n.get('GPU', 0):g} gpus" for n in nodes)
         raise UsageError(

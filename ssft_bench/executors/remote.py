@@ -71,7 +71,7 @@ class RemoteWork:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                env=_environment(self.threads),
+                env=worker_environment(self.threads),
                 start_new_session=True,
                 preexec_fn=_tied_to(os.getpid()),
             )
@@ -104,13 +104,6 @@ def begun(work: RemoteWork) -> dict[str, Any] | None:
         found: dict[str, Any] = json.loads(work.place.read_text(encoding="utf-8"))
         return found
     return None
-
-
-def _environment(threads: int) -> dict[str, str]:
-    """A worker's environment. Slurm's count of tasks goes: with it Fabric would take the one task for
-    all ranks of `--devices N` and start no others.
-    """
-    return {k: v for k, v in worker_environment(threads).items() if k != "SLURM_NTASKS"}
 
 
 def _tied_to(parent: int) -> Callable[[], None]:

@@ -116,11 +116,18 @@ class FeatureStore:
         """On the disk."""
         return sum(volume.bytes for volume in self.volumes())
 
-    def could_hold(self, size: int) -> bool:
-        """Whether so many bytes more would fit once everything that is not in use were gone."""
-        volumes = [(volume.bytes, volume.in_use) for volume in self.volumes()]
-        used = sum(own for own, in_use in volumes if in_use)
-        idle = sum(own for own, in_use in volumes if not in_use)
+    def could_hold(self, size: int, upstream_key: str = "") -> bool:
+        """Whether so many bytes would fit once everything that is not in use were gone.
+
+        Of states of `upstream_key` that are there already, `size` is taken to be the whole.
+        """
+        own = self.root / upstream_key[:KEY_DIGITS] if upstream_key else None
+        volumes = [
+            (volume.bytes, volume.in_use and own not in volume.folder.parents)
+            for volume in self.volumes()
+        ]
+        used = sum(taken for taken, in_use in volumes if in_use)
+        idle = sum(taken for taken, in_use in volumes if not in_use)
         return used + size <= self.quota and size <= self._free() + idle
 
     def make_room(self, size: int) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from ssft_bench.errors import MissingError
 from ssft_bench.files import atomic_path
 from ssft_bench.leaderboard.pivot import superb_inputs
 from ssft_bench.leaderboard.scores import partial_points, superb_s
@@ -29,7 +30,12 @@ def record_folders(reference: Path) -> list[Path]:
 
 def board_texts(reference: Path) -> Mapping[str, str]:
     """File name -> content of the six boards. Raises MissingError without a finished record."""
-    table = build(record_folders(reference))
+    folders = record_folders(reference)
+    if not folders:
+        raise MissingError(
+            f"{reference / 'records'}: nothing committed; 'ssft-bench leaderboard adopt' adds runs"
+        )
+    table = build(folders)
     texts = {f"{task}.csv": _csv(table[table["task"] == task]) for task in TASKS}
     return {**texts, "overall.csv": _csv(overall(table))}
 
@@ -99,7 +105,7 @@ def overall(table: pd.DataFrame) -> pd.DataFrame:
             rows.append(_row(index, group.iloc[:0], free))
     made = pd.DataFrame(rows, columns=_columns())
     counted = [f"{task}_seeds" for task in TASKS]
-    return made.astype({name: "Int64" for name in counted})
+    return made.astype(dict.fromkeys(counted, "Int64"))
 
 
 def _columns() -> list[str]:

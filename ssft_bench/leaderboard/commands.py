@@ -208,6 +208,32 @@ def adopt_command(
     print(f"written: {', '.join(map(str, [folder / f'{into}.csv', *boards]))}", file=sys.stderr)
 
 
+@leaderboard_app.command(
+    "boards", epilog="Exit codes: 0 done, 1 --check found one stale, 3 no records."
+)
+def boards_command(
+    check: Annotated[
+        bool, typer.Option("--check", help="Write nothing; are they what the records give?")
+    ] = False,
+) -> None:
+    """Build the package's six boards (asr, pr, qbe, ner, sa, overall) from its committed records alone.
+
+    Example: ssft-bench leaderboard boards --check
+    """
+    from ssft_bench.errors import CheckFailed
+    from ssft_bench.leaderboard.boards import stale_boards, write_boards
+    from ssft_bench.published.rows import leaderboards_folder
+
+    folder = leaderboards_folder()
+    if not check:
+        print("\n".join(map(str, write_boards(folder / "reference", folder))))
+        return
+    stale = stale_boards(folder / "reference", folder)
+    if stale:
+        raise CheckFailed(f"{'; '.join(stale)}. 'ssft-bench leaderboard boards' builds them anew")
+    print("the six boards are what the committed records give")
+
+
 @leaderboard_app.command("published", epilog="Exit codes: 0 done, 1 a row breaks the schema.")
 def published_command(
     task: Annotated[str | None, typer.Option(help="Only this task.")] = None,
@@ -238,33 +264,11 @@ def published_command(
         dumped = [{**r.model_dump(exclude={"text"}), "citation": keys[r.source]} for r in shown]
         print(json.dumps(dumped, indent=2, ensure_ascii=False))
         return
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"published numbers ({len(shown)} of {len(rows)})")
-    for column in (
-        "upstream",
-        "method",
-        "interface",
-        "task",
-        "split",
-        "metric",
-        "value",
-        "status",
-        "citation",
-    ):
-        table.add_column(column, justify="right" if column == "value" else "left", overflow="fold")
     for r in shown:
-        value = f"{r.text} {r.unit}"
-        table.add_row(
-            r.upstream,
-            r.method,
-            r.interface,
-            r.task,
-            r.split,
-            r.metric,
-            value,
-            r.status,
-            keys[r.source],
+        model = r.upstream if r.method == "none" else f"{r.upstream} + {r.method}"
+        cell = " ".join(part for part in (r.task, r.split, r.metric) if part)
+        print(
+            f"{model:<34} {r.interface or '-':<16} {cell:<44} {r.text:>9} {r.unit:<10} {r.status:<11} "
+            f"{keys[r.source]}"
         )
-    Console().print(table)
+    print(f"{len(shown)} of {len(rows)} numbers", file=sys.stderr)

@@ -109,17 +109,18 @@ def html(sections: Sequence[Section], title: str = "ssft-bench leaderboard") -> 
 
 
 def _html(section: Section) -> str:
-    parts = [f"<section>\n<h2>{escaping.escape(section.title)}</h2>"]
+    title = escaping.escape(section.title)
+    parts = [f"<section>\n<h2>{title}</h2>"]
     if section.header:
         head = "".join(_html_cell(cell, "th") for cell in section.header)
         rows = "\n".join(
             "<tr>" + "".join(_html_cell(cell, "td") for cell in row) + "</tr>"
             for row in section.rows
         )
-        parts.append(
-            f'<div class="scroll" tabindex="0" role="region" aria-label="{escaping.escape(section.title)}">\n<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>'
-            "\n</table>\n</div>"
-        )
+        parts += [  # the frame can be scrolled by keyboard, so it has a name
+            f'<div class="scroll" tabindex="0" role="region" aria-label="{title}">',
+            f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{rows}\n</tbody>\n</table>\n</div>",
+        ]
     parts += [f"<p>{escaping.escape(note)}</p>" for note in section.notes]
     return "\n".join([*parts, "</section>"])
 

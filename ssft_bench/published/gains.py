@@ -130,17 +130,14 @@ def _check(row: PublishedRow, rows: Sequence[PublishedRow]) -> ClaimCheck:
     )
     own = [r for r in same if r.method == row.method and r.status != "derived"]
     if own:
-        gain = relative_gain(base.value, own[0].value, higher_is_better=base.higher_is_better)
-        agrees = f"{gain:.{row.decimals}f}" == f"{row.value:.{row.decimals}f}"
+        gain = _gain(base, Decimal(own[0].text))
         text = f"{said}{told}, value {own[0].text}: {gain:.2f} %"
-        return ClaimCheck(row, "agrees" if agrees else "mismatch", text)
-    near = _nearest(base, row.value)
-    hits = [v for v, gain in near if f"{gain:.{row.decimals}f}" == f"{row.value:.{row.decimals}f}"]
+        return ClaimCheck(row, "agrees" if _rounds_to(gain, row) else "mismatch", text)
+    near = _nearest(base, row)
+    hits = [str(value) for value, gain in near if _rounds_to(gain, row)]
     if hits:
-        return ClaimCheck(
-            row, "attainable", f"{said}{told}: follows from {' or '.join(map(str, hits))}"
-        )
-    shown = ", ".join(f"{v} gives {gain:.2f}" for v, gain in near)
+        return ClaimCheck(row, "attainable", f"{said}{told}: follows from {' or '.join(hits)}")
+    shown = ", ".join(f"{value} gives {gain:.2f}" for value, gain in near)
     return ClaimCheck(row, "mismatch", f"{said}{told}: no such value gives it ({shown})")
 
 
@@ -154,18 +151,22 @@ def _base(row: PublishedRow, same: Iterable[PublishedRow]) -> PublishedRow | Non
     return next(iter(exact or candidates), None)
 
 
-def _nearest(base: PublishedRow, percent: float) -> list[tuple[Decimal, float]]:
-    """The values with the base's decimals next to what the claim asks for, and the gain of each.
-
-    Exact in decimals: 6.42 and 1.09 % must not fail for a binary fraction.
-    """
+def _nearest(base: PublishedRow, row: PublishedRow) -> list[tuple[Decimal, Decimal]]:
+    """The values with the base's decimals next to what the claim asks for, and the gain of each."""
     step = Decimal(1).scaleb(-max(base.decimals, 4 if base.unit == "fraction" else 2))
     sign = 1 if base.higher_is_better else -1
-    start = Decimal(base.text)
-    wanted = start * (1 + sign * Decimal(str(percent)) / 100)
+    wanted = Decimal(base.text) * (1 + sign * Decimal(row.text) / 100)
     below = wanted // step * step
-    found = []
-    for value in (below, below + step):
-        gain = (value - start) / start * 100 * sign
-        found.append((value, float(gain)))
-    return found
+    return [(value, _gain(base, value)) for value in (below, below + step)]
+
+
+def _gain(base: PublishedRow, value: Decimal) -> Decimal:
+    """`relative_gain` in decimals: 1.09 % of 6.42 must not fail for a binary fraction."""
+    change = (value - Decimal(base.text)) / Decimal(base.text) * 100
+    return change if base.higher_is_better else -change
+
+
+def _rounds_to(gain: Decimal, row: PublishedRow) -> bool:
+    """Whether it is the quoted number; half a unit of its last digit may have gone either way."""
+    half = Decimal(1).scaleb(-row.decimals) / 2
+    return abs(gain - Decimal(row.text)) <= half

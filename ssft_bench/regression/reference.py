@@ -64,9 +64,14 @@ HAND = "hand"
 _EMPTY_IS_NONE = ("ci_low", "ci_high")
 
 
+CHOSEN_BYTES = ("interface_tensors", "language_model")
+"""Digests of files that were chosen for a run (--interface-from, --lm): another file is another cell."""
+
+
 def same_cell(record: ResultRecord) -> str:
-    """What two runs share that were to do the same, whatever bytes they found."""
-    return signature(record.spec, {})
+    """What two runs share that were to do the same, whatever weights and recordings they found."""
+    chosen = {key: record.content[key] for key in CHOSEN_BYTES if key in record.content}
+    return signature(record.spec, chosen)
 
 
 class Reference:
@@ -156,7 +161,8 @@ def _test(record: ResultRecord) -> list[MetricValue]:
 
 
 def _seedless(record: ResultRecord) -> str:
-    return signature(record.spec.model_copy(update={"seed": 0}), {})
+    seedless = record.spec.model_copy(update={"seed": 0})
+    return same_cell(record.model_copy(update={"spec": seedless}))
 
 
 def tolerance(metric: MetricValue, over_seeds: Sequence[float]) -> tuple[float, str]:

@@ -163,7 +163,7 @@ def collect(root: Path, base: str | None = None, default_base: str = "hubert_min
         else:
             unfinished.append(_unfinished(place, record))
     runs = _numbered(root, done)
-    names = list(dict.fromkeys(run.upstream for run in runs))
+    names = [name for name, _ in Counter(run.upstream for run in runs).most_common()]
     found = _base(names, base, default_base, root)
     names.sort(key=lambda name: (name != found, name))
     return Collection(root, runs, tuple(unfinished), _groups(runs, names), found, tuple(names))
@@ -180,7 +180,7 @@ def _unfinished(place: str, record: ResultRecord) -> Unfinished:
 
 
 def _base(names: Sequence[str], wanted: str | None, default: str, root: Path) -> str:
-    """The label of the base; empty where no run has the default one."""
+    """The label of the base, of several weights those with most runs; empty where no run has the default."""
     base = wanted or default
     for name in names:
         if name == base or name.startswith(f"{base} @"):

@@ -28,19 +28,19 @@ COLOURS = {"done": "", "running": "cyan", "interrupted": "yellow", "missing": "d
 def matrix(found: Sequence[CellState]) -> Table:
     """Upstream and interface (and seed, where there are several) by task: the score, or the state."""
     tasks = list(dict.fromkeys(s.cell.task for s in found))
-    seeds = len({s.cell.seed for s in found}) > 1
-    rows: dict[tuple[str, str, int], dict[str, list[CellState]]] = {}
+    more = [name for name in ("variant", "seed") if len({getattr(s.cell, name) for s in found}) > 1]
+    rows: dict[tuple[str, ...], dict[str, list[CellState]]] = {}
     for one in found:
-        key = (one.cell.upstream, one.cell.interface, one.cell.seed)
+        own = one.cell
+        key = (own.upstream, own.interface, *(str(getattr(own, name)) for name in more))
         rows.setdefault(key, {}).setdefault(one.cell.task, []).append(one)
     table = Table()
-    for name in ("upstream", "interface", *(["seed"] if seeds else [])):
+    for name in ("upstream", "interface", *more):
         table.add_column(name, overflow="fold")
     for task in tasks:
         table.add_column(_heading(task, found), justify="right")
-    for (upstream, interface, seed), own in rows.items():
-        cells = [_cells(own.get(task, [])) for task in tasks]
-        table.add_row(upstream, interface, *([str(seed)] if seeds else []), *cells)
+    for key, by_task in rows.items():
+        table.add_row(*key, *(_cells(by_task.get(task, [])) for task in tasks))
     return table
 
 

@@ -109,6 +109,8 @@ class Grid(Strict):
     """key=value of every resolved run."""
     checkpoints: dict[str, str] = Field(default={})
     """Checkpoint files of SSFT upstreams, by the name in `upstreams`."""
+    variants: dict[str, tuple[str, ...]] = Field(default={})
+    """Named lists of key=value: every cell once with each (shares of the training labels, say)."""
     per_task: dict[str, Overrides] = Field(default={})
     """What differs for a task."""
     exclude: tuple[Excluded, ...] = ()
@@ -124,7 +126,7 @@ class Grid(Strict):
         return Grid.model_validate({**merged, "set": (*self.set, *own.set)})
 
     def cells(self) -> list[dict[str, Any]]:
-        """Arguments of `spec.resolve` for each cell, in the order of the grid, none twice."""
+        """Arguments of `spec.resolve` and the variant's name for each cell, in the order of the grid."""
         found: dict[str, dict[str, Any]] = {}
         for task in self.tasks:
             for cell in self._of_task(task):
@@ -139,12 +141,13 @@ class Grid(Strict):
             for key in ("protocol", "corpus", "trainable", "lr_grid", "lm", "lexicon", "control")
         }
         axes = (own.upstreams or self.upstreams, own.interfaces or self.interfaces,
-                own.seeds or self.seeds)  # fmt: skip
-        for upstream, interface, seed in product(*axes):
+                own.seeds or self.seeds, self.variants or {"": ()})  # fmt: skip
+        for upstream, interface, seed, variant in product(*axes):
             cell = {
                 "upstream": upstream, "interface": interface, "task": task, "seed": seed,
                 "suite": self.suite, "data": self.data, **same,
-                "checkpoint": self.checkpoints.get(upstream), "sets": (*self.set, *own.set),
+                "checkpoint": self.checkpoints.get(upstream), "variant": variant,
+                "sets": (*self.set, *own.set, *self.variants.get(variant, ())),
             }  # fmt: skip
             yield {k: list(v) if isinstance(v, tuple) else v for k, v in cell.items()}
 

@@ -40,6 +40,7 @@ class PlannedCell(BaseModel):
     interface: str
     task: str
     seed: int
+    variant: str = ""
     signature: str
     folder: str
     """Of its result, below the results' folder."""
@@ -57,7 +58,8 @@ class PlannedCell(BaseModel):
     @property
     def label(self) -> str:
         """As people say it."""
-        return f"{self.upstream} | {self.interface} | {self.task} | seed {self.seed}"
+        parts = [self.upstream, self.interface, self.task, self.variant, f"seed {self.seed}"]
+        return " | ".join(part for part in parts if part)
 
 
 class LeftOut(BaseModel):
@@ -142,8 +144,8 @@ def make_plan(
         first = left_out[0]
         kind = MissingError if all(cell.missing for cell in left_out) else UsageError
         raise kind(f"sweep {grid.name}: no cell can be run. {first.task}: {first.reason}")
-    order = {sha256_json(request): n for n, request in enumerate(cells)}
-    found.sort(key=lambda cell: order[sha256_json(cell.request)])
+    order = {sha256_json(cell): n for n, cell in enumerate(cells)}
+    found.sort(key=lambda cell: order[sha256_json({**cell.request, "variant": cell.variant})])
     return Plan(grid=grid, cells=_unique(found), left_out=tuple(left_out), shares=(),
                 out=str(out), **machine)  # fmt: skip
 
@@ -226,6 +228,8 @@ def _planned(
     request: dict[str, Any], grid: Grid, sources: Sources, workloads: Workloads
 ) -> PlannedCell | LeftOut:
     axes = {k: request[k] for k in ("upstream", "interface", "task", "seed")}
+    request = dict(request)
+    variant = request.pop("variant")
     try:
         made = ready(_spec(request, grid), sources)
     except (UsageError, MissingError) as error:
@@ -238,7 +242,7 @@ def _planned(
     key = [made.content["upstream_weights"], made.content["upstream_source"],
            spec.upstream.model_dump(mode="json"), spec.data.corpus, spec.data.root]  # fmt: skip
     return PlannedCell(
-        request=request, signature=made.signature,
+        request=request, variant=variant, signature=made.signature,
         upstream=spec.upstream.label, interface=spec.interface_label, task=spec.task.name, seed=spec.seed,
         folder=results.run_folder(Path(), spec, made.signature).as_posix(),
         group=sha256_json(key)[:12] if shared else "",

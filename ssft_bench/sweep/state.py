@@ -46,7 +46,8 @@ class CellState:
         metric = self.record.primary() if self.record and self.status == "done" else None
         return {
             "upstream": self.cell.upstream, "interface": self.cell.interface, "task": self.cell.task,
-            "seed": self.cell.seed, "status": self.status, "note": self.note,
+            "seed": self.cell.seed,
+            "variant": self.cell.variant, "status": self.status, "note": self.note,
             "progress": self.progress, "seconds": self.seconds, "signature": self.cell.signature,
             "folder": self.cell.folder,
             "metric": None if metric is None else metric.model_dump(mode="json"),

@@ -35,7 +35,7 @@ def parse_tracker(text: str) -> TrackerChoice:
         raise unknown("tracker in --tracker", name, PACKAGES)
     if colon and not folder:
         raise UsageError(f"--tracker {text}: name a folder after the colon, or leave it out")
-    return TrackerChoice(name, Path(folder) if folder else None)
+    return TrackerChoice(name, Path(folder).expanduser() if folder else None)
 
 
 def check_trackers(choices: Iterable[TrackerChoice]) -> None:

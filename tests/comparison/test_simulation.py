@@ -66,7 +66,7 @@ def test_no_difference() -> None:
 
 
 def test_a_difference_is_found_and_its_interval_holds_it() -> None:
-    seen = see(2, gain=0.06)
+    seen = see(2, gain=0.08)
     assert within(seen.held, near(1 - LEVEL)), seen
     assert seen.rejected > 0.5, seen
     assert seen.wrong_side < 0.005, seen

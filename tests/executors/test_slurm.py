@@ -97,6 +97,21 @@ def test_array_with_one_job_cancelled_and_one_requeued_is_complete(
 
 
 @pytest.mark.slow
+def test_a_time_limit_only_interrupts(
+    cluster: Path, plan: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two minutes of work with a limit of one: the job queues itself again and goes on."""
+    monkeypatch.setattr(Queue, "every", 1.0)
+    monkeypatch.setenv("STANDIN_SECONDS", "3")
+    executor = SlurmExecutor(time=1)
+    shares = [StandIn(plan, 0)]
+    assert drive(executor, shares, executor.submit(shares), seconds=360) == {0: [0]}
+    assert result(plan, 0) == expected(0)
+    assert len(trace(plan, 0, "start")) >= 2
+    assert len(trace(plan, 0, "step")) == STEPS
+
+
+@pytest.mark.slow
 def test_killed_worker_is_lost_and_an_exit_code_comes_through(
     cluster: Path, plan: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
+from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.feature_store import FeatureStore
 from tests.feature_store.recordings import (
     KEY,
@@ -23,46 +25,34 @@ from tests.feature_store.recordings import (
     view_of,
 )
 
-WRITER = """
-import random, sys
-from pathlib import Path
-from tests.feature_store.recordings import same, states_of, utterances, view_of
-root, seed, own, count = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
-layers = [(0, 1, 2), (0, 2), (1,)][own % 3]
-rows = utterances(root / "audio", count)
-view = view_of(root / "store", layers)
-order = list(range(count))
-random.Random(own).shuffle(order)
-print("ready", flush=True)
-for n in order:
-    wanted = dict(zip((0, 1, 2), states_of(n, (0, 1, 2), seed, 4000), strict=True))
-    got = view.get(rows[n])
-    assert got is None or same(got, [wanted[layer] for layer in layers])
-    assert view.put(rows[n], [wanted[layer] for layer in layers]), view.events
-    assert same(view.get(rows[n]), [wanted[layer] for layer in layers])
-print(view.events)
-"""
 
-
-def start(root: Path, seed: int, own: int, count: int) -> subprocess.Popen[str]:
-    arguments = [str(root), str(seed), str(own), str(count)]
-    return subprocess.Popen(
-        [sys.executable, "-c", WRITER, *arguments], stdout=subprocess.PIPE, text=True
-    )
+def write_all(root: Path, rows: list[Utterance], wanted: list[list[Tensor]], own: int) -> None:
+    """What one of several writers does, and then ends its process: 0 when all was as it must be."""
+    layers = ((0, 1, 2), (0, 2), (1,))[own % 3]
+    view = view_of(root, layers)
+    good = True
+    for n in random.Random(own).sample(range(len(rows)), len(rows)):
+        mine = [wanted[n][layer] for layer in layers]
+        got = view.get(rows[n])
+        good &= got is None or same(got, mine)
+        good &= view.put(rows[n], mine) and same(view.get(rows[n]), mine)
+    os._exit(not good or bool(view.events))
 
 
 def test_processes_append_at_once(tmp_path: Path) -> None:
-    seed, count = fresh_seed(), 40
-    rows = utterances(tmp_path / "audio", count)
-    writers = [start(tmp_path, seed, own, count) for own in range(3)]
-    assert [w.communicate()[0].splitlines()[-1] for w in writers] == ["[]"] * 3
-    assert [w.returncode for w in writers] == [0] * 3
-    view = view_of(tmp_path / "store")
+    seed, count = fresh_seed(), 60
+    rows, root = utterances(tmp_path / "audio", count), tmp_path / "store"
     wanted = [states_of(n, (0, 1, 2), seed, 4000) for n in range(count)]
+    children = []
+    for own in range(6):
+        children.append(os.fork())
+        if children[-1] == 0:
+            write_all(root, rows, wanted, own)
+    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 6
+    view = view_of(root)
     assert all(same(view.get(row), wanted[n]) for n, row in enumerate(rows))
     assert view.events == []
-    counts = FeatureStore(tmp_path / "store", 1.0)
-    (volume,) = counts.volumes()
+    (volume,) = FeatureStore(root, 1.0).volumes()
     found = volume.examine()
     assert found["sections"] == 3 * count  # nothing was written twice
     assert not any(n for name, n in found.items() if name != "sections")
@@ -206,6 +196,8 @@ def test_what_a_living_process_uses_stays(tmp_path: Path) -> None:
     store = FeatureStore(root, sum(sizes) / 2**30)
     assert not store.could_hold(sizes[1] + 1000)
     assert store.could_hold(sizes[1] - 1000)
+    assert store.could_hold(sum(sizes) - 1000, KEY)  # what is there is part of it
+    assert not store.could_hold(sum(sizes) - 1000, "b" * 64)
     filled(root, tmp_path, "next", store)
     assert splits(root) == {"speech-used", "speech-next"}
     # No room beside what is used: the store refuses, and nothing is thrown away for nothing.

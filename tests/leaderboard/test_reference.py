@@ -17,7 +17,7 @@ from ssft_bench.leaderboard.adopt import adopt, without_paths
 from ssft_bench.leaderboard.boards import BOARDS, stale_boards, write_boards
 from ssft_bench.regression import committed
 from ssft_bench.regression.against import Rules
-from ssft_bench.regression.reference import FLOOR, Reference, tolerance
+from ssft_bench.regression.reference import FLOOR, Reference, same_cell, tolerance
 from ssft_bench.regression.rescore import rescore
 from ssft_bench.regression.verify import Request, verify
 from ssft_bench.results import MetricValue
@@ -266,6 +266,17 @@ def test_adopting_again_replaces_the_cell_and_keeps_tolerances_by_hand(
     assert [r.seed for r in Reference(folder).rows("mini")] == [1]
 
 
+def test_another_chosen_file_is_another_cell(derive: Derive, tmp_path: Path) -> None:
+    _, record = derive(tmp_path, "pr", damaged(1), speakers(4, 1))
+    one, other = (
+        record.model_copy(update={"content": {**record.content, "interface_tensors": digest}})
+        for digest in ("1", "2")
+    )
+    moved = record.model_copy(update={"content": {**record.content, "upstream_weights": "3"}})
+    assert len({same_cell(r) for r in (record, one, other)}) == 3
+    assert same_cell(moved) == same_cell(record)
+
+
 def test_paths_of_the_machine_go(runs: Path) -> None:
     record = next(r for _, r in results.find_all(runs) if r.spec.task.name == "pr")
     local = record.model_copy(
@@ -354,9 +365,15 @@ def test_boards_rebuild_byte_for_byte(reference: Path, runs: Path, tmp_path: Pat
     assert any("qbe.csv is missing" in t for t in stale_boards(reference, folder))
 
 
+@pytest.mark.slow
 def test_what_is_committed_in_the_package_holds() -> None:
-    """The repository's own numbers: published ones, records, boards."""
-    report = verify(Request())
+    """Every committed prediction rescored, the six boards rebuilt byte for byte."""
+    report = verify(Request(against=("reference",)))
+    assert [f"{c.area}: {c.name}: {c.text}" for c in report.failing] == []
+
+
+def test_the_published_numbers_of_the_package_hold() -> None:
+    report = verify(Request(against=("published",)))
     assert [f"{c.area}: {c.name}: {c.text}" for c in report.failing] == []
     listed = [c.text for c in report.checks if c.status == "listed"]
     assert any("pr: 3.58 % quoted" in text for text in listed)
@@ -385,6 +402,21 @@ def test_the_command(bench: Bench, reference: Path, runs: Path, tmp_path: Path) 
     )
     assert code == 0, err
     assert (tmp_path / "r/mine.csv").is_file()
+
+
+def test_the_boards_command(
+    bench: Bench, adopted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ssft_bench.published.rows.leaderboards_folder", lambda: tmp_path)
+    code, _, err = bench("leaderboard", "boards")
+    assert code == 3
+    assert "adopt" in err
+    shutil.copytree(adopted, tmp_path / "reference")
+    code, _, err = bench("leaderboard", "boards", "--check")
+    assert code == 1
+    assert "pr.csv is missing" in err
+    assert bench("leaderboard", "boards")[0] == 0
+    assert bench("leaderboard", "boards", "--check")[0] == 0
 
 
 def test_cells_are_run_again(reference: Path, bench: Bench) -> None:

@@ -71,6 +71,17 @@ def test_a_suite_changes_what_it_names_and_nothing_else(file: Path) -> None:
     assert asr["sets"] == ["train.clip=2", "data.batch_size=2", "train.steps=10"]
 
 
+def test_variants_are_one_more_axis(file: Path) -> None:
+    plain = load_grid(file, {})
+    grid = plain.model_copy(update={"variants": {"all": (), "few": ("data.train_share=0.1",)}})
+    cells = grid.cells()
+    assert len(cells) == 2 * len(plain.cells())
+    few = [c for c in cells if c["variant"] == "few"]
+    assert len(few) == len(plain.cells())
+    assert all(c["sets"][-1] == "data.train_share=0.1" for c in few)
+    assert not any("data.train_share=0.1" in c["sets"] for c in cells if c["variant"] == "all")
+
+
 def test_flags_go_over_the_file(file: Path) -> None:
     grid = load_grid(
         file, {"seeds": (7,), "tasks": ("asr",), "set": ("train.clip=3",), "suite": None}

@@ -302,3 +302,7 @@ def test_nothing_is_imported_that_was_not_asked_for(tmp_path: Path) -> None:
     assert find_spec("ssft_bench.tracking.backends") is not None
     train(tmp_path, Tracking())
     assert not (tmp_path / "tensorboard").exists()
+
+
+def test_the_home_folder_may_be_written_short() -> None:
+    assert parse_tracker("mlflow:~/runs").folder == Path.home() / "runs"
