@@ -62,8 +62,10 @@ def _lstm_macs(lstm: nn.LSTM, data: Any) -> int:
 
 
 def tuning(upstream: nn.Module) -> list[dict[str, Any]]:
-    """What made each tuned checkpoint in an upstream: name, method, base, steps, hours of speech processed."""
-    abouts = [vars(m)["checkpoint_about"] for m in upstream.modules() if "checkpoint_about" in vars(m)]
+    """What made each tuned checkpoint in an upstream: name, method, base, steps, hours of speech heard."""
+    abouts = [
+        vars(m)["checkpoint_about"] for m in upstream.modules() if "checkpoint_about" in vars(m)
+    ]
     kept = ("name", "method", "steps", "hours_processed")
     return [{**{k: a[k] for k in kept}, "base": a["base"]["name"]} for a in abouts]
 

@@ -27,7 +27,7 @@ TORCHRUN = (
     "ssft_bench",
 )
 # Seven to a batch: one rank has four of them, the other three; the last batch of a pass has one.
-RECIPE = {"train.steps": 40, "train.eval_every": 20, "train.save_every": 10, "train.log_every": 1,
+RECIPE = {"train.steps": 120, "train.eval_every": 40, "train.save_every": 10, "train.log_every": 1,
           "train.optimizer.lr": 0.02, "data.batch_size": 7}  # fmt: skip
 
 
@@ -88,9 +88,10 @@ def test_two_devices_come_to_what_one_does(
     told = [len(output.stdout.splitlines()) for output in (alone, done)]
     assert told[0] == told[1] > 0  # one table, not one of each rank
     losses = [np.array([row["loss"] for row in log if "loss" in row]) for _, _, log in (one, two)]
-    assert len(losses[0]) == len(losses[1]) == 40  # as many updates, each told once
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-4)
-    assert distance(one[1], two[1]) < 1e-4
+    assert len(losses[0]) == len(losses[1]) == 120  # as many updates, each told once
+    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
+    assert distance(one[1], two[1]) < 1e-3
+    assert one[0]["metrics"][0]["value"] < 90  # it has learned: equal scores say something
     for name in ("learning_curve", "metrics", "predictions"):
         assert two[0][name] == one[0][name], name
     assert two[0]["status"] == "done"
@@ -98,7 +99,7 @@ def test_two_devices_come_to_what_one_does(
     plugin = toy_plugins / "spectrum.py"
     plugin.write_text(plugin.read_text() + ALIKE)
     run(start, tmp_path / "alike", *arguments, "--devices", 2)
-    assert distance(one[1], found(tmp_path / "alike")[1]) > 1e-3
+    assert distance(one[1], found(tmp_path / "alike")[1]) > 1e-2
 
 
 ALIKE = """
@@ -118,7 +119,7 @@ def test_two_devices_search_learning_rates_and_answer_from_the_store(
     one, two = found(tmp_path / "one"), found(tmp_path / "two")
     assert [t["lr"] for t in two[0]["trials"]] == [0.02, 0.001]
     assert two[0]["selection"] == one[0]["selection"]
-    assert distance(one[1], two[1]) < 1e-4
+    assert distance(one[1], two[1]) < 1e-3
     again = run(TORCHRUN, tmp_path / "two", *arguments, "--devices", 2)
     assert "Traceback" not in again.stderr
     assert found(tmp_path / "two")[0] == two[0]
@@ -136,7 +137,7 @@ def test_a_killed_run_goes_on_with_another_number_of_devices(
     killed = subprocess.run(
         [sys.executable, *RUN, "run", *arguments, "--device", "cpu", "--devices", "2",
          "--out", str(tmp_path / "two")],
-        capture_output=True, text=True, timeout=300, env={**os.environ, "STOP_AT_STEP": "25"},
+        capture_output=True, text=True, timeout=300, env={**os.environ, "STOP_AT_STEP": "65"},
     )  # fmt: skip
     assert killed.returncode != 0
     (record,) = (tmp_path / "two").rglob("result.json")
@@ -144,9 +145,9 @@ def test_a_killed_run_goes_on_with_another_number_of_devices(
     run(RUN, tmp_path / "two", *arguments)
     one, two = found(tmp_path / "one"), found(tmp_path / "two")
     assert [e for e in two[0]["events"] if e["kind"] == "resumed"] == [
-        {"kind": "resumed", "step": 20}
+        {"kind": "resumed", "step": 60}
     ]
-    assert distance(one[1], two[1]) < 1e-4
+    assert distance(one[1], two[1]) < 1e-3
 
 
 STOPS = """

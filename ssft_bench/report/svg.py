@@ -20,7 +20,7 @@ _VARIABLES = {
 }
 """Colours that are drawn with, and what stands for them on the page."""
 
-_RC = {
+_RC: Any = {
     "svg.fonttype": "none",  # text stays text: it can be read out, and takes the page's font
     "svg.hashsalt": "ssft-bench",
     "text.parse_math": False,

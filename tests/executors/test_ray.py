@@ -156,6 +156,7 @@ def test_disturbed_sweep_ends_in_the_table_of_an_undisturbed_one(
     calm = Sweep(tmp_path / "local", toy_an4, toy_plugins, "local").end(240)
     assert len(found) == 4
     assert found == calm
+    assert all(row["metrics"][0]["value"] < 90 for row in calm.values())  # learned: not all alike
     assert disturbed.resumed() >= 2
 
 
@@ -184,13 +185,10 @@ def test_without_an_address_a_cluster_lives_as_long_as_the_executor(
 @pytest.mark.parametrize(
     ("address", "told"),
     [("127.0.0.1:9", "Connection refused"), ("ray://127.0.0.1:9", "Connection refused"),
-     ("somewhere", "host:port"), ("auto", "Could not find any running Ray")],
+     ("somewhere", "host:port")],
 )  # fmt: skip
-def test_address_without_a_cluster_is_one_line(
-    address: str, told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_address_without_a_cluster_is_one_line(address: str, told: str) -> None:
     """And at once: Ray itself tries for nine minutes."""
-    monkeypatch.delenv("RAY_ADDRESS", raising=False)
     with pytest.raises(UsageError, match=f"ray:address={address}: .*{told}"):
         open_executor(f"ray:address={address}")
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-from collections.abc import Sequence
+import traceback
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -60,6 +62,25 @@ def same(got: Sequence[Tensor] | None, wanted: Sequence[Tensor]) -> bool:
         and len(got) == len(wanted)
         and all(torch.equal(g, w) for g, w in zip(got, wanted, strict=True))
     )
+
+
+def in_child(work: Callable[[], object]) -> int:
+    """Start a process that does this and ends, with 1 where it raises; returns its id."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        work()
+        os._exit(0)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        os._exit(1)
+
+
+def ended(child: int) -> int:
+    """Exit code of a child, or minus the signal that ended it."""
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
 def file_of(root: Path, name: str) -> Path:

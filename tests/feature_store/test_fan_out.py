@@ -23,6 +23,7 @@ from ssft_bench.runner import Claim, Sources, claim, ready
 from ssft_bench.spec import RunSpec
 from ssft_bench.trained_cell import FrozenCell
 from tests.feature_store.conftest import Cells, Store
+from tests.feature_store.recordings import ended, in_child
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -177,12 +178,12 @@ def test_killed_and_gone_on(cells: Cells, tmp_path: Path, updates: tuple[int, in
     alone = scores(cells, [cells.run(spec) for spec in specs])
     out = tmp_path / "fan"
     for last in updates:
-        child = os.fork()
-        if child == 0:
-            _die_after(last)
+
+        def work(updates: int = last) -> None:
+            _die_after(updates)
             together(cells, specs, out)
-            os._exit(0)
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+
+        assert ended(in_child(work)) == -signal.SIGKILL
     resumed = {r.signature: r.status for _, r in results.find_all(out)}
     assert set(resumed.values()) == {"running"}
     got = together(cells, specs, out)

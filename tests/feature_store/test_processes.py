@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,10 @@ from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.feature_store import FeatureStore
 from tests.feature_store.recordings import (
     KEY,
+    ended,
     file_of,
     fresh_seed,
+    in_child,
     same,
     states_of,
     utterances,
@@ -27,28 +30,24 @@ from tests.feature_store.recordings import (
 
 
 def write_all(root: Path, rows: list[Utterance], wanted: list[list[Tensor]], own: int) -> None:
-    """What one of several writers does, and then ends its process: 0 when all was as it must be."""
+    """What one of several writers does."""
     layers = ((0, 1, 2), (0, 2), (1,))[own % 3]
     view = view_of(root, layers)
-    good = True
     for n in random.Random(own).sample(range(len(rows)), len(rows)):
         mine = [wanted[n][layer] for layer in layers]
         got = view.get(rows[n])
-        good &= got is None or same(got, mine)
-        good &= view.put(rows[n], mine) and same(view.get(rows[n]), mine)
-    os._exit(not good or bool(view.events))
+        assert got is None or same(got, mine)
+        assert view.put(rows[n], mine)
+        assert same(view.get(rows[n]), mine)
+    assert view.events == []
 
 
 def test_processes_append_at_once(tmp_path: Path) -> None:
     seed, count = fresh_seed(), 60
     rows, root = utterances(tmp_path / "audio", count), tmp_path / "store"
     wanted = [states_of(n, (0, 1, 2), seed, 4000) for n in range(count)]
-    children = []
-    for own in range(6):
-        children.append(os.fork())
-        if children[-1] == 0:
-            write_all(root, rows, wanted, own)
-    assert [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children] == [0] * 6
+    children = [in_child(partial(write_all, root, rows, wanted, own)) for own in range(6)]
+    assert [ended(child) for child in children] == [0] * 6
     view = view_of(root)
     assert all(same(view.get(row), wanted[n]) for n, row in enumerate(rows))
     assert view.events == []
@@ -56,6 +55,12 @@ def test_processes_append_at_once(tmp_path: Path) -> None:
     found = volume.examine()
     assert found["sections"] == 3 * count  # nothing was written twice
     assert not any(n for name, n in found.items() if name != "sections")
+
+
+def put_all(root: Path, given: list[tuple[Utterance, list[Tensor]]]) -> None:
+    view = view_of(root)
+    for row, states in given:
+        view.put(row, states)
 
 
 def test_kill_9_while_appending(tmp_path: Path) -> None:
@@ -67,15 +72,11 @@ def test_kill_9_while_appending(tmp_path: Path) -> None:
     wanted = [states_of(n, (0, 1, 2), seed, 4000) for n in range(count)]
     killed = 0
     for _ in range(20):
-        child = os.fork()
-        if child == 0:
-            view = view_of(root)
-            for n in chance.sample(range(count), count):
-                view.put(rows[n], wanted[n])
-            os._exit(0)
+        order = chance.sample(range(count), count)
+        child = in_child(partial(put_all, root, [(rows[n], wanted[n]) for n in order]))
         time.sleep(chance.uniform(0, 0.03))
         os.kill(child, signal.SIGKILL)
-        killed += os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        killed += ended(child) == -signal.SIGKILL
         view = view_of(root)
         missing = view.missing(rows)
         for n, row in enumerate(rows):
@@ -90,31 +91,32 @@ def test_kill_9_while_appending(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("moment", ["in the data", "in the index", "between the two"])
-def test_a_writer_that_dies_in_an_append(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
+def test_a_writer_that_dies_in_an_append(tmp_path: Path, moment: str) -> None:
     """The same, at each of the three places, without a clock: the child ends itself mid-write."""
     seed = fresh_seed()
     rows, root = utterances(tmp_path / "audio", 3), tmp_path / "store"
     wanted = [states_of(n, (0, 1, 2), seed) for n in range(3)]
     view_of(root).put(rows[0], wanted[0])
-    child = os.fork()
-    if child == 0:
-        plain = os.pwrite
+    plain = os.pwrite
 
-        def dying(file: int, data: bytes, place: int) -> int:
-            into_index = os.fstat(file).st_ino == file_of(root, "index").stat().st_ino
-            if into_index and moment == "between the two":
-                os._exit(9)
-            if into_index == (moment == "in the index") and len(data) > 8:
-                plain(file, data[: len(data) // 2], place)
-                os._exit(9)
-            return plain(file, data, place)
+    def dying(file: int, data: bytes, place: int) -> int:
+        into_index = os.fstat(file).st_ino == file_of(root, "index").stat().st_ino
+        if into_index and moment == "between the two":
+            os._exit(9)
+        if (
+            into_index == (moment == "in the index")
+            and moment != "between the two"
+            and len(data) > 8
+        ):
+            plain(file, data[: len(data) // 2], place)
+            os._exit(9)
+        return plain(file, data, place)
 
+    def work() -> None:
         os.pwrite = dying
         view_of(root).put(rows[1], wanted[1])
-        os._exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
+
+    assert ended(in_child(work)) == 9
     reader = view_of(root)
     assert reader.missing(rows) == rows[1:]
     assert same(reader.get(rows[0]), wanted[0])
