@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -34,16 +35,16 @@ def show(folder: Path) -> dict[str, Any]:
 
 def show_text(found: dict[str, Any]) -> str:
     """A table, and a line with the sum."""
-    table = Table(title=None)
-    for column in ("upstream", "states", "corpus and split", "layers", "utterances", "MiB",
-                   "last used", "in use"):  # fmt: skip
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    table.add_column("upstream", overflow="fold")
+    for column in ("states", "speech", "layers", "utterances", "MiB", "last used"):
         number = column in ("utterances", "MiB")
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
+        table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for v in found["volumes"]:
         table.add_row(
             v["upstream"], v["states"], v["split"], _ranges(v["layers"]), f"{v['utterances']:,}",
-            f"{v['bytes'] / 2**20:,.1f}", (v["last_used"] or "").replace("T", " ").split("+")[0],
-            "yes" if v["in_use"] else "",
+            f"{v['bytes'] / 2**20:,.1f}",
+            "now" if v["in_use"] else (v["last_used"] or "").replace("T", " ")[:16],
         )  # fmt: skip
     out = io.StringIO()
     console = Console(file=out, width=Console().width)

@@ -272,10 +272,12 @@ class Volume:
                 return 0
             size = self.bytes
             shutil.rmtree(self.folder, ignore_errors=True)
-            with suppress(OSError):  # folders above that are empty now
+            with suppress(OSError):  # folders above, where they are empty now
                 self.folder.parent.rmdir()
-                (self.folder.parent.parent / "about.json").unlink()
-                self.folder.parent.parent.rmdir()
+                upstream = self.folder.parent.parent
+                if [path.name for path in upstream.iterdir()] == ["about.json"]:
+                    (upstream / "about.json").unlink()
+                    upstream.rmdir()
         return size
 
     @property

@@ -89,6 +89,28 @@ def test_prune_takes_the_oldest_first(bench: Bench, filled: Path) -> None:
     assert bench("cache", "prune", "--cache-gib", 1, "--upstream", "x")[0] == 2
 
 
+def test_an_upstream_keeps_its_name_while_anything_of_it_is_left(
+    bench: Bench, filled: Path, tmp_path: Path
+) -> None:
+    """Its states of one type are gone, those of the other are there."""
+    about = {"upstream": "hubert_mini"}
+    view = FeatureStore(filled, 1.0).view("a" * 64, "float32", (0,), corpus="mini", about=about)
+    view.put(utterances(tmp_path / "audio", 1, "dev")[0], states_of(0, (0,)))
+    view.close()
+    for split in ("dev", "train"):
+        os.utime(next(filled.glob(f"a*/bfloat16/mini-{split}/used")), (1e9, 1e9))
+    keep = sum(
+        v.bytes for v in FeatureStore(filled, 1.0).volumes() if "a" * 32 not in str(v.folder)
+    )
+    assert (
+        bench("cache", "prune", "--cache", filled, "--cache-gib", (keep + 10_000) / 2**30)[0] == 0
+    )
+    found = json.loads(bench("cache", "show", "--cache", filled, "--json")[1])["volumes"]
+    assert [(v["upstream"], v["states"]) for v in found] == [
+        ("hubert_mini", "float32"), ("score_hubert", "bfloat16"),
+    ]  # fmt: skip
+
+
 def test_verify(bench: Bench, filled: Path, tmp_path: Path) -> None:
     code, out, _ = bench("cache", "verify", "--cache", filled)
     assert code == 0
