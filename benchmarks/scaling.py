@@ -97,8 +97,9 @@ def full_workloads(shape: str) -> tuple[dict[str, Workload], UpstreamSpec]:
     """ASR and PR through the weighted sum and hconv on LibriSpeech by SUPERB's recipes."""
     from ssft_bench.upstreams.pretraining.models import build_model
 
-    model = build_model("hubert", {"label_rate": 50, "extractor_mode": "default", **SHAPES[shape]},
-                        {"label_rate": 50, "sample_rate": 16000, "normalize": True}, 504, 0).eval()  # fmt: skip
+    task = {"label_rate": 50, "sample_rate": 16000, "normalize": True}
+    shape_options = {"label_rate": 50, "extractor_mode": "default", **SHAPES[shape]}
+    model = build_model("hubert", shape_options, task, 504, 0).eval()
     noise = cost.second_of_noise()[None]
     macs = cost.macs(lambda: model.extract_features(noise, mask=False), model)
     layers = SHAPES[shape].get("encoder_layers", 12) + 1

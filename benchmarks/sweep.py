@@ -9,8 +9,8 @@ updates and recipes, hidden states in float32, one thread; the script stops when
 learning curve or one prediction differs.
 
 The upstream has HuBERT Base's shapes and random weights (time does not depend on their values), loaded by
-s3prl's own `hubert_local`; the corpus is the first utterances of the embedded one. Every cell is timed as
-the whole process. A cell alone costs the same whatever stands beside it, so N of them are added up; the sweep
+s3prl's own `hubert_local`; the corpus is the first utterances of the embedded one. Times are processor
+seconds of the whole process and its workers, one thread each, so that other work on the machine counts little. A cell alone costs the same whatever stands beside it, so N of them are added up; the sweep
 is run anew for each N.
 """
 
@@ -19,6 +19,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import resource
 import shutil
 import subprocess
 import sys
@@ -107,16 +108,26 @@ def time_sweep(
 
 
 def timed(given: argparse.Namespace, command: list[str]) -> float:
-    """Wall clock of `ssft-bench ...`, start of the process included."""
+    """Processor seconds of `ssft-bench ...` and its workers, their start included."""
     environment = {**os.environ, **THREADS, "SSFT_BENCH_CACHE": str(given.out / "digests")}
-    began = time.monotonic()
+    began, before = time.monotonic(), processor_seconds()
     done = subprocess.run([sys.executable, "-m", "ssft_bench", *command], env=environment,
                           capture_output=True, text=True, check=False)  # fmt: skip
     if done.returncode:
         raise SystemExit(f"{' '.join(command)}:\n{done.stderr}")
-    seconds = time.monotonic() - began
-    print(f"{seconds:7.1f} s  {' '.join(command[:8])}", file=sys.stderr, flush=True)
+    seconds, wall = processor_seconds() - before, time.monotonic() - began
+    print(
+        f"{seconds:7.1f} s, wall clock {wall:.1f} s: {' '.join(command[:8])}",
+        file=sys.stderr,
+        flush=True,
+    )
     return seconds
+
+
+def processor_seconds() -> float:
+    """Of all child processes that have ended, and theirs."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def compare(alone: Path, sweep: Path) -> None:
@@ -156,7 +167,7 @@ def table(
     rows: list[tuple[int, float, float, float, float, int]], given: argparse.Namespace
 ) -> str:
     """Markdown."""
-    lines = ["| interfaces | cells | alone, s | sweep, s | times faster | hours encoded alone | "
+    lines = ["| interfaces | cells | alone, processor s | sweep, processor s | times faster | hours encoded alone | "
              "in the sweep | peak memory, MiB |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for count, alone, sweep, hours, once, memory in rows:
         lines.append(f"| {count} | {count * len(TASKS)} | {alone:.0f} | {sweep:.0f} | {alone / sweep:.1f} | "

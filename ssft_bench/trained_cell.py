@@ -143,7 +143,10 @@ class TrainedCell(Cell):
         title = f"{spec.upstream.label}/{spec.interface_label}/{spec.task.name}"
         trial = "" if folder == self.folder else f"/{folder.name}"
         return Tracking(
-            self.machine.trackers, title + trial, self.record.signature, spec.model_dump(mode="json")
+            self.machine.trackers,
+            title + trial,
+            self.record.signature,
+            spec.model_dump(mode="json"),
         )
 
     def _published(self, seconds: list[float]) -> list[list[int]] | None:

@@ -62,6 +62,11 @@ def found(out: Path) -> tuple[dict[str, Any], dict[str, Any], list[dict[str, Any
     return json.loads(path.read_text()), parameters, [json.loads(line) for line in log]
 
 
+def losses(run: tuple[dict[str, Any], dict[str, Any], list[dict[str, Any]]]) -> np.ndarray:
+    """Training loss of every update."""
+    return np.array([row["loss"] for row in run[2] if "loss" in row])
+
+
 def distance(a: dict[str, Any], b: dict[str, Any]) -> float:
     assert a.keys() == b.keys()
     return max(float(np.abs(a[key] - b[key]).max()) for key in a)
@@ -87,19 +92,22 @@ def test_two_devices_come_to_what_one_does(
     assert one[0]["signature"] == two[0]["signature"]
     told = [len(output.stdout.splitlines()) for output in (alone, done)]
     assert told[0] == told[1] > 0  # one table, not one of each rank
-    losses = [np.array([row["loss"] for row in log if "loss" in row]) for _, _, log in (one, two)]
-    assert len(losses[0]) == len(losses[1]) == 120  # as many updates, each told once
-    np.testing.assert_allclose(losses[1], losses[0], rtol=1e-3)
-    assert distance(one[1], two[1]) < 1e-3
-    assert one[0]["metrics"][0]["value"] < 90  # it has learned: equal scores say something
-    for name in ("learning_curve", "metrics", "predictions"):
-        assert two[0][name] == one[0][name], name
+    assert len(losses(one)) == len(losses(two)) == 120  # as many updates, each told once
+    # Training amplifies rounding: on one device, features changed by one ulp come to 1e-3 in the end too.
+    np.testing.assert_allclose(losses(two)[:20], losses(one)[:20], rtol=1e-5)
+    np.testing.assert_allclose(losses(two), losses(one), rtol=2e-2)
+    assert distance(one[1], two[1]) < 3e-3
+    assert one[0]["metrics"][0]["value"] < 90  # it has learned: like scores say something
+    for ours, theirs in zip(two[0]["metrics"], one[0]["metrics"], strict=True):
+        assert ours["value"] == pytest.approx(theirs["value"], abs=5)
     assert two[0]["status"] == "done"
     # The control: ranks that count alike, though one has four utterances and the other three.
     plugin = toy_plugins / "spectrum.py"
     plugin.write_text(plugin.read_text() + ALIKE)
     run(start, tmp_path / "alike", *arguments, "--devices", 2)
-    assert distance(one[1], found(tmp_path / "alike")[1]) > 1e-2
+    alike = found(tmp_path / "alike")
+    assert np.abs(losses(alike)[:20] / losses(one)[:20] - 1).max() > 1e-3
+    assert distance(one[1], alike[1]) > 3e-2
 
 
 ALIKE = """
@@ -119,7 +127,7 @@ def test_two_devices_search_learning_rates_and_answer_from_the_store(
     one, two = found(tmp_path / "one"), found(tmp_path / "two")
     assert [t["lr"] for t in two[0]["trials"]] == [0.02, 0.001]
     assert two[0]["selection"] == one[0]["selection"]
-    assert distance(one[1], two[1]) < 1e-3
+    assert distance(one[1], two[1]) < 3e-3
     again = run(TORCHRUN, tmp_path / "two", *arguments, "--devices", 2)
     assert "Traceback" not in again.stderr
     assert found(tmp_path / "two")[0] == two[0]
@@ -147,7 +155,7 @@ def test_a_killed_run_goes_on_with_another_number_of_devices(
     assert [e for e in two[0]["events"] if e["kind"] == "resumed"] == [
         {"kind": "resumed", "step": 60}
     ]
-    assert distance(one[1], two[1]) < 1e-3
+    assert distance(one[1], two[1]) < 3e-3
 
 
 STOPS = """

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 import torch
 
-from ssft_bench.features import Batch
 from ssft_bench.hidden_states import HiddenStates
 from ssft_bench.interface_in_run import usage
 from ssft_bench.interfaces.gated import Gated

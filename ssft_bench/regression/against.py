@@ -76,7 +76,7 @@ def _cell(
 ) -> Iterator[Check]:
     recorded = {m.name: m for m in run[1].metrics if m.split == "test"}
     moved = _moved_utterances(run, kept, rules.limit) if kept is not None else ()
-    why = "" if kept is None else _other_bytes(run[1], kept[1])
+    why = "" if kept is None else _other_circumstances(run[1], kept[1])
     for row in rows:
         metric = recorded.get(row.metric)
         if metric is None:
@@ -121,10 +121,23 @@ def _moved_utterances(run: Run, kept: Run, limit: int) -> tuple[str, ...]:
     )
 
 
-def _other_bytes(now: ResultRecord, then: ResultRecord) -> str:
+def _other_circumstances(now: ResultRecord, then: ResultRecord) -> str:
+    """What beside the specification is not as it was: bytes, threads, versions, the machine."""
     keys = sorted(now.content.keys() | then.content.keys())
-    other = [key for key in keys if now.content.get(key) != then.content.get(key)]
-    return f"; changed since: {', '.join(other)}" if other else ""
+    told = [key for key in keys if now.content.get(key) != then.content.get(key)]
+    mine, theirs = _environment(now), _environment(then)
+    told += [
+        f"{key} {theirs.get(key)} -> {mine.get(key)}"
+        for key in sorted(mine.keys() | theirs.keys())
+        if mine.get(key) != theirs.get(key)
+    ]
+    return f"; changed since: {', '.join(told)}" if told else ""
+
+
+def _environment(record: ResultRecord) -> dict[str, object]:
+    env = dict(record.env)
+    packages: dict[str, object] = env.pop("packages", {})
+    return {**env, **packages}
 
 
 def against_published(runs: Sequence[Run], folder: Path | None = None) -> Iterator[Check]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os.path import commonprefix
 
 from ssft_bench.metric import Metric, Prediction
 
@@ -60,12 +61,22 @@ def _worse(metric: Metric, old: Prediction | None, new: Prediction | None) -> bo
 
 def lines(found: Sequence[Change], limit: int) -> list[str]:
     """A line for each of the first `limit` changes, and one for how many more there are."""
-    told = [
-        f"{c.id}: reference {shorten(c.reference)} | was {shorten(c.old)} | is {shorten(c.new)}"
-        for c in found[:limit]
-    ]
+    told = []
+    for c in found[:limit]:
+        old, new = _where_they_differ(c.old, c.new)
+        told.append(f"{c.id}: reference {shorten(c.reference)} | was {old} | is {new}")
     more = len(found) - limit
     return [*told, f"... and {more} more"] if more > 0 else told
+
+
+def _where_they_differ(old: str | None, new: str | None) -> tuple[str, str]:
+    """Both, shortened; long ones that begin alike are shown from just before the first difference."""
+    if old is None or new is None or max(len(old), len(new)) <= WIDTH:
+        return shorten(old), shorten(new)
+    start = max(0, len(commonprefix([old, new])) - WIDTH // 4)
+    if start == 0:
+        return shorten(old), shorten(new)
+    return shorten(f"…{old[start:]}"), shorten(f"…{new[start:]}")
 
 
 def shorten(text: str | None) -> str:

@@ -128,7 +128,7 @@ def _progress(place: Path, record: ResultRecord | None) -> float | None:
             lines = file.read().decode(errors="replace").splitlines()
         for line in reversed(lines):
             with suppress(ValueError, KeyError, TypeError):
-                return min(1.0, json.loads(line)["step"] / record.spec.train.steps)
+                return float(min(1.0, json.loads(line)["step"] / record.spec.train.steps))
     return None
 
 

@@ -194,6 +194,24 @@ def test_tolerance_decides_and_utterances_are_named(derive: Derive, tmp_path: Pa
     assert row.tolerance_from in ("ci", "floor")
 
 
+def test_what_else_changed_is_told(derive: Derive, tmp_path: Path) -> None:
+    """A number that moved with the threads or the weights is not one that moved with the code."""
+    rows, folder = speakers(6, 2), tmp_path / "reference"
+    derive(tmp_path / "old", "pr", damaged(2), rows)
+    adopt(tmp_path / "old", "mini", folder)
+    place, record = derive(tmp_path / "new", "pr", damaged(2), rows)
+    threads = record.env["threads"]
+    packages = {**record.env["packages"], "torch": "0.1"}
+    record.env.update(threads=threads + 1, packages=packages)
+    record.content["upstream_weights"] = "other"
+    results.save(place, record)
+    report = verify(Request(runs=tmp_path / "new", reference=folder))
+    (check,) = [c for c in report.checks if c.area == "against the reference"]
+    assert "changed since: upstream_weights, " in check.text
+    assert f"threads {threads} -> {threads + 1}" in check.text
+    assert " -> 0.1" in check.text
+
+
 def by_hand(path: Path, allowed: float) -> None:
     """Set every tolerance of a reference file."""
     with path.open(encoding="utf-8", newline="") as file:

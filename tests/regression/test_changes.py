@@ -55,3 +55,12 @@ def test_long_texts_are_cut() -> None:
     assert shorten(None) == "absent"
     assert shorten("a\nb") == "'a / b'"
     assert len(shorten("x" * 1000)) == WIDTH + 2
+
+
+def test_long_texts_are_shown_where_they_differ() -> None:
+    same = "B " * 200
+    (told,) = lines(
+        changes(WER, [Prediction("a", "B", f"{same}C")], [Prediction("a", "B", f"{same}D")]), 9
+    )
+    assert told.endswith("B C' | is '…" + ("B " * 200)[-25:] + "D'")
+    assert len(told) < 200
