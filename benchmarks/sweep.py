@@ -10,8 +10,8 @@ learning curve or one prediction differs.
 
 The upstream has HuBERT Base's shapes and random weights (time does not depend on their values), loaded by
 s3prl's own `hubert_local`; the corpus is the first utterances of the embedded one. Times are processor
-seconds of the whole process and its workers, one thread each, so that other work on the machine counts little. A cell alone costs the same whatever stands beside it, so N of them are added up; the sweep
-is run anew for each N.
+seconds of the whole process and its workers, one thread each: other work on the machine counts little. A cell
+alone costs the same whatever stands beside it, so N of them are added up; the sweep is run anew for each N.
 """
 
 from __future__ import annotations
@@ -167,8 +167,8 @@ def table(
     rows: list[tuple[int, float, float, float, float, int]], given: argparse.Namespace
 ) -> str:
     """Markdown."""
-    lines = ["| interfaces | cells | alone, processor s | sweep, processor s | times faster | hours encoded alone | "
-             "in the sweep | peak memory, MiB |", "|---|---|---|---|---|---|---|---|"]  # fmt: skip
+    lines = ["| interfaces | cells | alone, processor s | sweep, processor s | times faster | "
+             "hours encoded alone | in the sweep | peak memory, MiB |", "|" + "---|" * 8]  # fmt: skip
     for count, alone, sweep, hours, once, memory in rows:
         lines.append(f"| {count} | {count * len(TASKS)} | {alone:.0f} | {sweep:.0f} | {alone / sweep:.1f} | "
                      f"{hours:.2f} | {once:.2f} | {memory} |")  # fmt: skip
