@@ -82,7 +82,7 @@ test: lint
 # Every committed prediction rescored, a cell of each task run again. From a folder without runs/: what a developer
 # has tried there is not the reference's business.
 define verify
-cd leaderboards && ../$(VENV)/bin/ssft-bench leaderboard verify --rerun
+cd leaderboards && OMP_NUM_THREADS=1 NUMBA_NUM_THREADS=1 ../$(VENV)/bin/ssft-bench leaderboard verify --rerun
 endef
 
 verify: $(VENV)/.installed

@@ -64,7 +64,7 @@ class FeatureStore:
         try:
             check_writable(self.root)
         except UsageError as error:
-            raise UsageError(str(error).replace("--out", "--cache-dir", 1)) from error
+            raise UsageError(str(error).replace("--out", "--cache", 1)) from error
 
     def view(
         self,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
+from itertools import takewhile
 
 from ssft_bench.metric import Metric, Prediction
 
@@ -73,7 +73,8 @@ def _where_they_differ(old: str | None, new: str | None) -> tuple[str, str]:
     """Both, shortened; long ones that begin alike are shown from just before the first difference."""
     if old is None or new is None or max(len(old), len(new)) <= WIDTH:
         return shorten(old), shorten(new)
-    start = max(0, len(commonprefix([old, new])) - WIDTH // 4)
+    alike = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(old, new, strict=False)))
+    start = max(0, alike - WIDTH // 4)
     if start == 0:
         return shorten(old), shorten(new)
     return shorten(f"…{old[start:]}"), shorten(f"…{new[start:]}")

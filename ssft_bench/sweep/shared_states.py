@@ -11,9 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+
 from ssft_bench.cell import Machine
 from ssft_bench.corpora.manifest import Utterance
-from ssft_bench.feature_store import FeatureStore
+from ssft_bench.feature_store import FeatureStore, upstream_key
 from ssft_bench.feature_store.store import estimate_bytes
 from ssft_bench.lease import lease
 from ssft_bench.runner import Ready
@@ -56,8 +58,19 @@ def _fits(plan: Plan, found: Machine, opened: Sequence[Opened]) -> bool:
     """Whether the states of these cells can be kept: in the store, or in each run's memory."""
     if found.store is None:
         return all(_bytes(plan, [one]) <= one[1].spec.data.memory_gib * 2**30 for one in opened)
-    need = _bytes(plan, opened)
-    return need <= found.store.quota and found.store.could_hold(need)
+    need, made = _bytes(plan, opened), opened[0][1]
+    key = upstream_key(
+        made.upstream, made.spec.upstream.name, made.spec.upstream.options,
+        made.content["upstream_weights"], _device(found),
+    )  # fmt: skip
+    return need <= found.store.quota and found.store.could_hold(need, key)
+
+
+def _device(found: Machine) -> torch.device:
+    from lightning_fabric import Fabric
+
+    device: torch.device = Fabric(accelerator=found.accelerator, devices=1).device
+    return device
 
 
 def _bytes(plan: Plan, opened: Sequence[Opened]) -> int:
@@ -83,11 +96,9 @@ def fill(found: Machine, opened: Sequence[Opened]) -> None:
 
 
 def _fill(found: Machine, opened: Sequence[Opened]) -> None:
-    from lightning_fabric import Fabric
-
     from ssft_bench.features import FrozenFeatures
 
-    device = Fabric(accelerator=found.accelerator, devices=1).device
+    device = _device(found)
     _, first = opened[0]
     layers = found.group_layers or tuple(range(first.upstream.spec.num_layers))
     upstream = first.upstream.eval().requires_grad_(False).to(device)

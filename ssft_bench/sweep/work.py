@@ -7,6 +7,7 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -98,6 +99,8 @@ class _Worker:
         self._set_aside_broken(self.plan.place(cell))
         write_json(self.folder / BEGUN / str(self.index), cell.signature)
         passed = {k: v for k, v in cell.request.items() if v not in (None, (), [])}
+        if made.spec.protocol == "training-free":  # there is no work to share out
+            machine = replace(machine, devices=1)
         with claim(made, self.out, args_passed=passed, machine=machine) as claimed:
             yield claimed
 
@@ -117,6 +120,7 @@ class _Worker:
 
         with ExitStack() as held:
             cells: list[FrozenCell] = []
+            fresh: list[bool] = []
             names: list[PlannedCell] = []
             for cell, made in batch:
                 with self._outcome(cell):
@@ -126,8 +130,9 @@ class _Worker:
                         continue
                     assert isinstance(claimed.cell, FrozenCell)
                     cells.append(claimed.cell)
+                    fresh.append(claimed.fresh)
                     names.append(cell)
-            for cell, outcome in zip(names, fan_out.run(cells), strict=True):
+            for cell, outcome in zip(names, fan_out.run(cells, fresh), strict=True):
                 with self._outcome(cell):
                     if isinstance(outcome, BaseException):
                         raise outcome
