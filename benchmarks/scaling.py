@@ -3,7 +3,7 @@
     python benchmarks/scaling.py -o results            # runs, fit, check, tables of docs/scaling.md
 
 Runs: {asr, pr} x {weighted_sum, hconv} on hubert_mini and the embedded corpus, 40, 100 and 250 utterances
-of training with as many updates; held back: 500 with 800 updates. One thread, one after the other.
+of training with as many updates; held back: 500 with 400 updates. One thread, one after the other.
 
 The extrapolation counts multiply-adds of HuBERT Base and Large shapes and of SUPERB's heads, takes hours and
 updates from the official corpora and recipes, and a core's rates from the fit. There was no GPU: its
@@ -28,7 +28,7 @@ from ssft_bench.sweep.cost_model import Rates, Workload, fitted, update_seconds
 from ssft_bench.sweep.workload import Workloads
 
 SIZES = ((40, 40), (100, 100), (250, 250))
-HELD_BACK = (500, 800)
+HELD_BACK = (500, 400)
 CELLS = tuple(
     (task, interface) for task in ("asr", "pr") for interface in ("weighted_sum", "hconv")
 )
