@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -42,7 +43,7 @@ def show_text(found: dict[str, Any]) -> str:
         table.add_column(column, justify="right" if number else "left", no_wrap=True)
     for v in found["volumes"]:
         table.add_row(
-            v["upstream"], v["states"], v["split"], _ranges(v["layers"]), f"{v['utterances']:,}",
+            v["upstream"], v["states"], v["split"], ranges(v["layers"]), f"{v['utterances']:,}",
             f"{v['bytes'] / 2**20:,.1f}",
             "now" if v["in_use"] else (v["last_used"] or "").replace("T", " ")[:16],
         )  # fmt: skip
@@ -133,7 +134,7 @@ def _about(volume: Volume) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _ranges(numbers: list[int]) -> str:
+def ranges(numbers: Sequence[int]) -> str:
     """`0-3, 7` for 0, 1, 2, 3, 7."""
     parts: list[list[int]] = []
     for n in numbers:

@@ -12,6 +12,7 @@ from rich.live import Live
 from rich.table import Table
 
 from ssft_bench.errors import UsageError
+from ssft_bench.feature_store.inventory import ranges
 from ssft_bench.sweep import display
 from ssft_bench.sweep.estimate import Estimate
 from ssft_bench.sweep.plan import FOLDER, Plan
@@ -81,7 +82,7 @@ def print_plan(plan: Plan, folder: Path, slots: int | None) -> None:
             own = [c for c in plan.cells if c.group == group]
             layers = plan.group_layers(group)
             table.add_row(
-                own[0].upstream, own[0].corpus, str(len(own)), _ranges(layers), display.size(size)
+                own[0].upstream, own[0].corpus, str(len(own)), ranges(layers), display.size(size)
             )
         console.print(table)
     open_ones = [s for s in found if s.status not in ("done", "failed")]
@@ -104,17 +105,6 @@ def _quota(plan: Plan, need: float) -> str:
         return (f", more than the store's quota of {plan.store_gib:g} GiB: heads will train side by side on "
                 "one forward pass")  # fmt: skip
     return f" in {plan.store} (quota {plan.store_gib:g} GiB)"
-
-
-def _ranges(numbers: Sequence[int]) -> str:
-    """`0-6`, `4`, `0, 3-6`."""
-    parts: list[list[int]] = []
-    for n in numbers:
-        if parts and n == parts[-1][-1] + 1:
-            parts[-1].append(n)
-        else:
-            parts.append([n])
-    return ", ".join(str(p[0]) if len(p) == 1 else f"{p[0]}-{p[-1]}" for p in parts)
 
 
 def watch(plan: Plan, folder: Path, every: float = 2.0) -> None:
