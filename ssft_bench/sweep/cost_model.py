@@ -72,7 +72,7 @@ class Rates:
         }
 
 
-CORE = Rates(upstream=12e9, top=8e9, update=0.02, utterance=0.004)
+CORE = Rates(upstream=16.7e9, top=25.5e9, update=0.047, utterance=0.0)
 """One core of an AMD EPYC, fp32."""
 
 
