@@ -120,7 +120,7 @@ def _full(task: str, interface: str, upstream: UpstreamSpec, macs: int) -> Workl
     head = made.head(on.output_dim, on.output_stride).eval()
     states = [torch.randn(1, 50, dim) for dim in upstream.dims]
     hidden = HiddenStates(states, [torch.tensor([50])] * len(states))
-    top = cost.macs(lambda: head(*on(hidden)), on, head)
+    top = cost.macs_on_top(on, head, hidden)
     train = resolved.train
     return Workload(
         upstream_macs=macs, top_macs=top, hours=TRAIN[1] + DEV[1] + TEST[1], dev_hours=DEV[1],

@@ -173,12 +173,6 @@ class Cell(ABC):
         with torch.no_grad():
             hidden = self.upstream([noise])
         last = nn.Identity() if head is None else head
-
-        def on_top() -> None:
-            features = interface(hidden)
-            if head is not None:
-                head(*features)
-
         return {
             "parameters": {
                 "upstream": cost.parameters(self.upstream),
@@ -187,7 +181,7 @@ class Cell(ABC):
             },
             "macs_per_second_of_audio": {
                 "upstream": cost.macs(lambda: self.upstream([noise]), self.upstream),
-                "interface_and_head": cost.macs(on_top, interface, last),
+                "interface_and_head": cost.macs_on_top(interface, head, hidden),
             },
             "tuning": cost.tuning(self.upstream),
         }

@@ -50,6 +50,17 @@ def macs(run: Callable[[], Any], *modules: nn.Module) -> int:
     return counter.get_total_flops() // 2 + correction
 
 
+def macs_on_top(interface: nn.Module, head: nn.Module | None, hidden: Any) -> int:
+    """Multiply-adds of an interface on hidden states, and of a head on its features where there is one."""
+
+    def run() -> None:
+        features = interface(hidden)
+        if head is not None:
+            head(*features)
+
+    return macs(run, interface, *([] if head is None else [head]))
+
+
 def _lstm_macs(lstm: nn.LSTM, data: Any) -> int:
     packed = isinstance(data, nn.utils.rnn.PackedSequence)
     frames = data.data.shape[0] if packed else data.shape[0] * data.shape[1]

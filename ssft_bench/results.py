@@ -116,8 +116,8 @@ def _slug(name: str, options: dict[str, Any]) -> str:
     return re.sub(r"[^A-Za-z0-9_.=+-]+", "_", text).strip("._")
 
 
-def check_writable(out: Path) -> None:
-    """Raise UsageError when nothing can be written to the output folder."""
+def check_writable(out: Path, flag: str = "--out") -> None:
+    """Raise UsageError, naming the flag, when nothing can be written to a folder."""
     probe = out / f".writable-{os.getpid()}"
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -126,7 +126,7 @@ def check_writable(out: Path) -> None:
     except OSError as error:
         reason = error.strerror or error
         raise UsageError(
-            f"--out {out}: cannot write there ({reason}); give another folder"
+            f"{flag} {out}: cannot write there ({reason}); give another folder"
         ) from error
 
 
@@ -146,6 +146,11 @@ def load(folder: Path) -> ResultRecord | None:
     except ValueError as error:
         first = str(error).splitlines()[0]
         raise CheckFailed(f"{path}: not a result record of this version ({first})") from error
+
+
+def finished(folder: Path, record: ResultRecord) -> bool:
+    """Whether a run has all that a finished one leaves, so that its folder answers for it."""
+    return record.status == "done" and (folder / "predictions.jsonl").exists()
 
 
 def find_all(out: Path) -> Iterator[tuple[Path, ResultRecord]]:

@@ -167,7 +167,7 @@ def claim(
     with lease(folder) if ranks.rank() == 0 else nullcontext():
         old = results.load(folder)
         if old is not None and overwrite != "always":
-            if old.status == "done" and (folder / "predictions.jsonl").exists():
+            if results.finished(folder, old):
                 yield Answer(folder, old, stored=True)
                 return
             if old.status == "failed" and overwrite == "missing":

@@ -61,10 +61,7 @@ class FeatureStore:
         """Raise UsageError where nothing can be stored, before long work."""
         from ssft_bench.results import check_writable
 
-        try:
-            check_writable(self.root)
-        except UsageError as error:
-            raise UsageError(str(error).replace("--out", "--cache", 1)) from error
+        check_writable(self.root, "--cache")
 
     def view(
         self,

@@ -13,7 +13,7 @@ from jinja2 import Environment, FileSystemLoader
 
 from ssft_bench import results
 from ssft_bench.checkpoints.delta import Checkpoint, read_checkpoint
-from ssft_bench.errors import BenchError, CheckFailed, UsageError
+from ssft_bench.errors import BenchError, UsageError
 from ssft_bench.files import sha256_file
 from ssft_bench.model_card import limits
 from ssft_bench.model_card.front_matter import front_matter
@@ -109,22 +109,11 @@ def _scores(path: Path, runs: Path) -> tuple[str | None, list[ResultRecord], str
         return None, [], f"None were looked for: {error}"
     done = [
         record
-        for record in _records(runs)
+        for record in results.readable(runs)
         if record.status == "done" and record.content.get("upstream_weights") == weights
     ]
     done.sort(key=lambda r: (r.spec.suite, r.spec.task.name, r.spec.interface_label, r.spec.seed))
     return weights, done, f"No finished run below {runs} used these weights."
-
-
-def _records(runs: Path) -> Iterator[ResultRecord]:
-    """Every record that can be read; others are another command's matter."""
-    for path in sorted(runs.rglob("result.json")) if runs.is_dir() else []:
-        try:
-            record = results.load(path.parent)
-        except CheckFailed:
-            continue
-        if record is not None:
-            yield record
 
 
 def _use(about: Mapping[str, Any], path: Path) -> str:

@@ -145,18 +145,18 @@ def sweep_command(
     fails is listed and does not stop the others.
     """
     from ssft_bench.executors import open_executor
-    from ssft_bench.sweep import display, report
+    from ssft_bench.sweep import display
     from ssft_bench.sweep.drive import Drive
     from ssft_bench.sweep.estimate import Estimate
+    from ssft_bench.sweep.state import states as states_of
 
     flags = _flags(upstreams, interfaces, tasks, seeds, suite=suite, corpus=corpus, protocol=protocol,
                    data=data, states=states, set=tuple(sets or ()))  # fmt: skip
     made, folder, slots = _planned(
         grid, flags, out, per_share, cache_gib, cache, device, devices, jobs, executor
     )
-    open_ones = [s for s in report.states_of(made, folder) if s.status != "done"]
-    found = list(report.states_of(made, folder))
-    if open_ones:
+    found = list(states_of(made, folder))
+    if any(one.status != "done" for one in found):
         estimate = Estimate.of(made, slots or 1)
         with display.Watch(made, folder, estimate) as watch, _terminable():
             drive = Drive(made, folder, open_executor(executor, jobs), retries, notice=watch)
@@ -190,12 +190,13 @@ def status_command(
     """Where a sweep stands, from files alone: it need not run, or runs on another machine."""
     from ssft_bench.sweep import display, report
     from ssft_bench.sweep.plan import load_plan
+    from ssft_bench.sweep.state import states
 
     folder = report.find_plan(grid, out)
     made = load_plan(folder)
     if watch and not as_json:
         report.watch(made, folder)
-    found = list(report.states_of(made, folder))
+    found = list(states(made, folder))
     if as_json:
         print(json.dumps(report.status_json(made, folder, found), indent=2))
     else:

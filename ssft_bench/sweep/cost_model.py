@@ -21,6 +21,7 @@ from statistics import median
 from pydantic import BaseModel, ConfigDict
 
 from ssft_bench.results import ResultRecord
+from ssft_bench.training_spec import TrainSpec
 
 
 class Workload(BaseModel):
@@ -108,10 +109,10 @@ def _training_row(
     """Updates, multiply-adds on top, utterances scored, and the seconds that all of it took."""
     train = record.spec.train
     assert train is not None
-    evaluations = math.ceil(train.steps / (train.eval_every or train.steps))
+    times = evaluations(train)
     dev_seconds, dev = record.data["hours"]["dev"] * 3600, record.data["utterances"]["dev"]
-    heard = 3 * train.steps * speech_in_update(record) + evaluations * dev_seconds
-    return float(train.steps), heard * top, float(evaluations * dev), seconds
+    heard = 3 * train.steps * speech_in_update(record) + times * dev_seconds
+    return float(train.steps), heard * top, float(times * dev), seconds
 
 
 def _least_squares(rows: Sequence[tuple[float, float, float, float]]) -> tuple[float, float, float]:
@@ -124,6 +125,11 @@ def _least_squares(rows: Sequence[tuple[float, float, float, float]]) -> tuple[f
     found, _ = nnls(relative / scale, np.ones(len(rows)))
     update, per_mac, utterance = (found / scale).tolist()
     return update, per_mac, utterance
+
+
+def evaluations(train: TrainSpec) -> int:
+    """How often dev is scored while training."""
+    return math.ceil(train.steps / (train.eval_every or train.steps))
 
 
 def speech_in_update(record: ResultRecord) -> float:

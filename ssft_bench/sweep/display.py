@@ -73,12 +73,12 @@ def tally(found: Sequence[CellState]) -> str:
     return f"{len(found)} cells: {parts}"
 
 
-def print_states(plan: Plan, found: Sequence[CellState], *, legend: bool = True) -> None:
+def print_states(plan: Plan, found: Sequence[CellState]) -> None:
     """The matrix, what is left out, what failed and why."""
     console = Console()
     console.print(matrix(found))
     shown = {s.status for s in found} - {"done"}
-    if legend and shown:
+    if shown:
         console.print("  ".join(f"{MARKS[name]} {name}" for name in MARKS if name in shown),
                       highlight=False)  # fmt: skip
     console.print(tally(found), highlight=False)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -52,7 +53,6 @@ class Drive:
     waiting: list[int] = field(default_factory=list)
     tries: Counter[str] = field(default_factory=Counter)
     """Failures and deaths by signature."""
-    began: float = field(default_factory=time.monotonic)
 
     def run(self, overwrite: Literal["missing", "failed"] = "failed") -> list[CellState]:
         """Work until every cell is done, failed or given up; returns their states.
@@ -85,7 +85,8 @@ class Drive:
     def _start(self) -> None:
         slots = self.executor.slots
         room = len(self.waiting) if slots is None else slots - len(self.running)
-        ready = [n for n in self.waiting if not self._elsewhere(n)][: max(0, room)]
+        # No more shares are looked at than there is room for: each look reads its cells' records.
+        ready = list(islice((n for n in self.waiting if not self._elsewhere(n)), max(0, room)))
         if not ready:
             return
         jobs = self.executor.submit([Share(self.folder, n) for n in ready])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from fnmatch import fnmatchcase
 from itertools import product
 from pathlib import Path
@@ -243,5 +243,5 @@ def find_grid(text: str | None) -> Path | None:
     """The file of a grid that is named by path or by a name of the package."""
     if text is None:
         return None
-    known: Sequence[Path] = [p for n, p in packaged_sweeps().items() if text == n]
-    return Path(text) if Path(text).exists() or not known else known[0]
+    packaged = packaged_sweeps().get(text)
+    return Path(text) if packaged is None or Path(text).exists() else packaged

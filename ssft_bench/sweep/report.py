@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,6 @@ from ssft_bench.sweep import display
 from ssft_bench.sweep.estimate import Estimate
 from ssft_bench.sweep.plan import FOLDER, Plan
 from ssft_bench.sweep.state import CellState, counts, states
-
-
-def states_of(plan: Plan, folder: Path) -> Iterator[CellState]:
-    """The state of every cell."""
-    return states(plan, folder)
 
 
 def find_plan(text: str | None, out: Path) -> Path:

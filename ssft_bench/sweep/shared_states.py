@@ -18,6 +18,7 @@ from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.feature_store import FeatureStore, upstream_key
 from ssft_bench.feature_store.store import estimate_bytes
 from ssft_bench.lease import lease
+from ssft_bench.ranks import fabric_for
 from ssft_bench.runner import Ready
 from ssft_bench.sweep.plan import Plan, PlannedCell
 
@@ -67,10 +68,7 @@ def _fits(plan: Plan, found: Machine, opened: Sequence[Opened]) -> bool:
 
 
 def _device(found: Machine) -> torch.device:
-    from lightning_fabric import Fabric
-
-    device: torch.device = Fabric(accelerator=found.accelerator, devices=1).device
-    return device
+    return fabric_for(found.accelerator, 1, "32-true").device
 
 
 def _bytes(plan: Plan, opened: Sequence[Opened]) -> int:

@@ -67,7 +67,7 @@ def state(plan: Plan, folder: Path, cell: PlannedCell) -> CellState:
         record = results.load(place)
     except CheckFailed as error:
         return CellState(cell, "failed", None, str(error))
-    if record is not None and finished(place, record):
+    if record is not None and results.finished(place, record):
         return CellState(cell, "done", record)
     working = lease.worked_on(place)
     if working is not None:
@@ -81,11 +81,6 @@ def state(plan: Plan, folder: Path, cell: PlannedCell) -> CellState:
         return CellState(cell, "interrupted", record, "", _progress(place, record))
     older = _older(place)
     return CellState(cell, "stale" if older else "missing", None, older)
-
-
-def finished(place: Path, record: ResultRecord) -> bool:
-    """Whether a run has all that a finished one leaves."""
-    return record.status == "done" and (place / "predictions.jsonl").exists()
 
 
 def give_up(folder: Path, cell: PlannedCell, reason: str) -> None:

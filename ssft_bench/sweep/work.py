@@ -20,7 +20,7 @@ from ssft_bench.lease import Busy
 from ssft_bench.runner import Answer, Claim, Ready, Sources, claim
 from ssft_bench.sweep import shared_states
 from ssft_bench.sweep.plan import Plan, PlannedCell, load_plan, open_cell
-from ssft_bench.sweep.state import finished, given_up, note_error
+from ssft_bench.sweep.state import given_up, note_error
 
 BEGUN = "begun"
 """Folder of a plan: by share, the cell that its worker is at; the driver reads it when the worker dies."""
@@ -72,7 +72,7 @@ class _Worker:
             record = results.load(self.plan.place(cell))
         except CheckFailed:  # a result that cannot be read is made again
             return False
-        return record is not None and finished(self.plan.place(cell), record)
+        return record is not None and results.finished(self.plan.place(cell), record)
 
     def _group(self, cells: Sequence[PlannedCell]) -> None:
         opened: list[tuple[PlannedCell, Ready]] = []

@@ -9,7 +9,7 @@ from ssft_bench import cost
 from ssft_bench.files import sha256_json
 from ssft_bench.hidden_states import HiddenStates
 from ssft_bench.runner import Ready
-from ssft_bench.sweep.cost_model import Workload, update_seconds
+from ssft_bench.sweep.cost_model import Workload, evaluations, update_seconds
 from ssft_bench.task import Task
 
 
@@ -39,7 +39,7 @@ class Workloads:
             rates = max(1, len(spec.lr_grid))
             numbers |= {
                 "updates": spec.train.steps * rates,
-                "evaluations": rates * -(-spec.train.steps // (spec.train.eval_every or spec.train.steps)),
+                "evaluations": rates * evaluations(spec.train),
                 "update_seconds": round(update_seconds(
                     spec.data.batch_size, spec.data.batch_seconds, average, spec.train.accumulate
                 ), 3),
@@ -64,19 +64,11 @@ class Workloads:
             if isinstance(made.task, Task):
                 with torch.random.fork_rng(devices=[]):
                     head = made.task.head(interface.output_dim, interface.output_stride).eval()
-
-            def on_top() -> None:
-                features = interface(hidden)
-                if head is not None:
-                    head(*features)
-
             training = interface.training
             interface.eval()
             try:
-                self._top[key] = cost.macs(on_top, interface, head or nn.Identity())
-            except (
-                Exception
-            ):  # a plug-in that fails is the run's to report; an estimate can do without it
+                self._top[key] = cost.macs_on_top(interface, head, hidden)
+            except Exception:  # a plug-in that fails is the run's to report, not the estimate's
                 self._top[key] = 0
             interface.train(training)
         return self._top[key]

@@ -12,6 +12,7 @@ import pytest
 from ssft_bench import executors, results
 from ssft_bench.executors.base import Executor, Job, Share
 from ssft_bench.sweep.work import work
+from tests.sweep.test_drive import Ended
 from tests.sweep.toy import BREAKS, RECIPE, table, write_grid
 
 Bench = Callable[..., tuple[int, str, str]]
@@ -32,19 +33,6 @@ class Here(Executor):
             outcomes = work(share.plan, share.index)
             jobs.append(Ended(4 if {"failed", "given_up"} & set(outcomes.values()) else 0))
         return jobs
-
-
-class Ended(Job):
-    """A share that is over."""
-
-    def __init__(self, code: int) -> None:
-        self.label, self.code = "here", code
-
-    def poll(self) -> int | None:
-        return self.code
-
-    def cancel(self) -> None:
-        pass
 
 
 @pytest.fixture
