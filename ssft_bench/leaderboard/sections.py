@@ -65,7 +65,7 @@ def _section(key: Any, group: pd.DataFrame) -> Section:
     ]  # fmt: skip
     if versus:
         header += [f"Δ to {versus}"]
-    header += ["hours", "seconds"]
+    header += ["hours encoded", "seconds"]
     flagged = group["flags"].astype(bool).any()
     header += ["remarks"] if flagged else []
     rows = [_cells(row, bool(versus), flagged) for row in group.itertuples()]
