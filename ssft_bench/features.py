@@ -14,7 +14,7 @@ from ssft_bench.hidden_states import HiddenStates
 from ssft_bench.interface import no_autocast
 from ssft_bench.progress import Progress
 from ssft_bench.ranks import weight
-from ssft_bench.training import seed_for
+from ssft_bench.seeds import seed_for
 from ssft_bench.upstream import SAMPLE_RATE, Upstream
 
 if TYPE_CHECKING:

@@ -55,3 +55,8 @@ def parse_scalar(text: str) -> Any:
         return yaml.safe_load(text)
     except yaml.YAMLError:
         return text
+
+
+def metric_name(name: str) -> str:
+    """A metric's name as people write it: `per` is PER, `macro_f1` MACRO F1."""
+    return name.upper().replace("_", " ")

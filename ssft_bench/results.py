@@ -24,6 +24,7 @@ from ssft_bench import __version__
 from ssft_bench.errors import CheckFailed, UsageError
 from ssft_bench.files import atomic_path, sha256_file, write_json
 from ssft_bench.metric import Prediction
+from ssft_bench.names import metric_name
 from ssft_bench.ranks import rank
 from ssft_bench.spec import RunSpec
 
@@ -56,6 +57,11 @@ class MetricValue(BaseModel):
     ci_method: str | None
     """What was resampled."""
     primary: bool
+
+    @property
+    def label(self) -> str:
+        """Its name as people write it."""
+        return metric_name(self.name)
 
 
 class ResultRecord(BaseModel):

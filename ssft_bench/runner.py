@@ -18,10 +18,10 @@ from ssft_bench.interface import Interface
 from ssft_bench.interface_in_run import interface_for
 from ssft_bench.lease import lease
 from ssft_bench.results import ResultRecord
+from ssft_bench.seeds import seed_everything_for
 from ssft_bench.spec import RunSpec, signature
 from ssft_bench.task import BaseTask
 from ssft_bench.trained_cell import FrozenCell
-from ssft_bench.training import seed_everything_for
 from ssft_bench.upstream import Upstream, load_upstream, weights_sha256
 
 Overwrite = Literal["missing", "failed", "always"]

@@ -32,7 +32,7 @@ def print_run(folder: Path, record: ResultRecord, stored: bool) -> None:
         table.add_column(column, justify="right" if column == "value [95% CI]" else "left")
     for m in record.metrics:
         better = "higher" if m.higher_is_better else "lower"
-        table.add_row(m.name.upper(), m.split, format_value(m), m.unit, better, str(m.n))
+        table.add_row(m.label, m.split, format_value(m), m.unit, better, str(m.n))
     console = Console()
     console.print(table)
     learned = {part: n["trainable"] for part, n in record.cost["parameters"].items()}

@@ -18,9 +18,10 @@ from ssft_bench.features import Batch, FrozenFeatures, TrainBatches, bucket
 from ssft_bench.interface_in_run import fit
 from ssft_bench.metric import Prediction
 from ssft_bench.random_state import RandomState
+from ssft_bench.seeds import seed_everything_for
 from ssft_bench.task import Task
 from ssft_bench.tracking import Tracking
-from ssft_bench.training import Batches, Outcome, Trainer, numbered, seed_everything_for
+from ssft_bench.training import Batches, Outcome, Trainer, numbered
 from ssft_bench.trials import Trials
 from ssft_bench.upstream import SAMPLE_RATE
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import math
 import time
-import zlib
 from collections.abc import Callable, Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +23,7 @@ from ssft_bench import ranks
 from ssft_bench.errors import CheckFailed
 from ssft_bench.files import atomic_path
 from ssft_bench.progress import Progress
+from ssft_bench.seeds import seed_everything_for
 from ssft_bench.tracking import Tracking
 from ssft_bench.training_spec import TrainSpec
 
@@ -68,25 +68,6 @@ class Outcome:
     events: list[dict[str, Any]] = field(default_factory=list)
     seconds: float = 0.0
     step: int = 0
-
-
-def seed_for(seed: int, *parts: int | str) -> int:
-    """A 63-bit seed that depends on every part; the same on every machine."""
-    text = ":".join(map(str, (seed, *parts))).encode()
-    return (zlib.crc32(text) << 31 | zlib.crc32(text[::-1]) >> 1) & (2**63 - 1)
-
-
-def seed_everything_for(seed: int, *parts: int | str) -> torch.Generator:
-    """Seed torch's global generators (dropout draws from them) and return an explicit CPU generator.
-
-    numpy's global generator is seeded too: fairseq's mask sampler inside s3prl draws from it.
-    """
-    import numpy as np
-
-    value = seed_for(seed, *parts)
-    torch.manual_seed(value)
-    np.random.seed(value % 2**32)
-    return torch.Generator().manual_seed(value)
 
 
 def make_optimizer(parameters: Any, spec: TrainSpec) -> torch.optim.Optimizer:

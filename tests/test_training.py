@@ -18,7 +18,8 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ssft_bench.errors import CheckFailed
-from ssft_bench.training import Trainer, seed_for
+from ssft_bench.seeds import seed_for
+from ssft_bench.training import Trainer
 from ssft_bench.training_spec import Optimizer, Schedule, TrainSpec
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from ssft_bench.analysis.alignments import Labels
 from ssft_bench.analysis.sources import Frames, Speech, hidden
 from ssft_bench.errors import UsageError
-from ssft_bench.training import seed_for
+from ssft_bench.seeds import seed_for
 from ssft_bench.upstream import Upstream
 
 MAX_FRAMES = 100_000

@@ -22,7 +22,7 @@ from ssft_bench.corpora.base import Corpus
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.errors import MissingError, UsageError
 from ssft_bench.progress import Progress
-from ssft_bench.training import seed_for
+from ssft_bench.seeds import seed_for
 from ssft_bench.upstream import Upstream
 
 SUFFIXES = (".flac", ".wav", ".ogg", ".opus", ".sph")

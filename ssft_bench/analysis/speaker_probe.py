@@ -15,8 +15,8 @@ from ssft_bench.analysis.sources import Frames, Speech, Vectors, hidden
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.errors import UsageError
 from ssft_bench.metric import Counts, Metric, Prediction
+from ssft_bench.seeds import seed_for
 from ssft_bench.statistics import score
-from ssft_bench.training import seed_for
 from ssft_bench.upstream import Upstream
 
 MAX_FRAMES = 10_000

@@ -8,6 +8,7 @@ from rich.table import Table
 
 from ssft_bench.comparison.report import LEVEL, Comparison, Report
 from ssft_bench.comparison.sides import Side
+from ssft_bench.names import metric_name
 from ssft_bench.tables import SYNTHETIC
 
 CORRECTIONS = {"holm": "Holm", "bh": "Benjamini-Hochberg", "none": "none"}
@@ -50,7 +51,9 @@ def _systems(report: Report) -> Table:
     table.add_column("")
     table.add_column("upstream/interface", overflow="fold")
     table.add_column(
-        f"{report.metric.name.upper()} {arrow} {report.metric.unit}", justify="right", no_wrap=True
+        f"{metric_name(report.metric.name)} {arrow} {report.metric.unit}",
+        justify="right",
+        no_wrap=True,
     )
     values = {}
     for one in report.comparisons:

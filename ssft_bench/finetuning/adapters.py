@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ssft_bench import encoder
 from ssft_bench.errors import UsageError
-from ssft_bench.training import seed_for
+from ssft_bench.seeds import seed_for
 from ssft_bench.upstream import Upstream
 
 PLACES = (("dropout1", "dropout3"), ("dropout", "feed_forward.output_dropout"))

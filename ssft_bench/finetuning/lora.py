@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ssft_bench import encoder
 from ssft_bench.errors import MissingError, UsageError
 from ssft_bench.finetuning.spec import Trainable
-from ssft_bench.training import seed_for
+from ssft_bench.seeds import seed_for
 from ssft_bench.upstream import Upstream
 
 NAMES = {

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from ssft_bench.names import metric_name
 from ssft_bench.recipes import packaged_recipes
 
 LEVEL = 0.05
@@ -52,7 +53,9 @@ def title_of(key: Sequence[str], synthetic: bool) -> str:
 
 def metric_label(row: Any) -> str:
     """`WER ↓ %`."""
-    return f"{str(row['metric']).upper()} {'↑' if row['higher_is_better'] else '↓'} {row['unit']}"
+    return (
+        f"{metric_name(str(row['metric']))} {'↑' if row['higher_is_better'] else '↓'} {row['unit']}"
+    )
 
 
 def _section(key: Any, group: pd.DataFrame) -> Section:

@@ -54,7 +54,7 @@ def _result(record: ResultRecord) -> dict[str, Any]:
             {
                 "type": m.name,
                 "value": m.value,
-                "name": f"{m.name.upper()}, {spec.interface_label}, {spec.protocol}, seed {spec.seed}",
+                "name": f"{m.label}, {spec.interface_label}, {spec.protocol}, seed {spec.seed}",
             }
             for m in record.metrics
             if m.split == "test"

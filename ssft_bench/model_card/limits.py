@@ -58,7 +58,7 @@ def _of_run(record: ResultRecord) -> Iterator[str]:
     metric = record.primary()
     if metric is not None and near_floor(metric):
         yield (
-            f"{metric.name.upper()} {metric.value:.2f} on {spec.task.name} is near the bad end of the "
+            f"{metric.label} {metric.value:.2f} on {spec.task.name} is near the bad end of the "
             "scale: differences there say little about differences of good systems."
         )
     if spec.data.max_utterances is not None:

@@ -105,7 +105,7 @@ class Group:
     @property
     def metric_label(self) -> str:
         """`WER (%)`."""
-        return f"{self.metric.name.upper()} ({self.metric.unit})"
+        return f"{self.metric.label} ({self.metric.unit})"
 
     @property
     def upstreams(self) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ssft_bench.names import metric_name
 from ssft_bench.report import svg
 from ssft_bench.report.collect import Group, Run
 
@@ -116,7 +117,7 @@ class Draughtsman:
                     key = f"line-{self._place(upstream)}"
                     axis.plot(*zip(*_mean_curve(own), strict=True), gid=key, linewidth=1.8, **style)
                     points[key] = f"{upstream}: mean of {len(own)} runs"
-            axis.set(xlabel="steps", ylabel=f"dev {name.upper()} ({unit})", ylim=limits)
+            axis.set(xlabel="steps", ylabel=f"dev {metric_name(name)} ({unit})", ylim=limits)
             axis.set_xlim(left=0)
             axis.xaxis.set_major_formatter(_engineering())
             text = "; ".join(f"{r.upstream}, seed {r.seed}: {_best(r)}" for r in runs[:12])
@@ -198,7 +199,7 @@ def curve(run: Run) -> list[tuple[int, float]]:
 def _best(run: Run) -> str:
     name, _, higher = selecting(run)
     step, value = (max if higher else min)(curve(run), key=lambda point: point[1])
-    return f"best dev {name.upper()} {value:.2f} at step {step:,}"
+    return f"best dev {metric_name(name)} {value:.2f} at step {step:,}"
 
 
 def _mean_curve(runs: Sequence[Run]) -> list[tuple[int, float]]:

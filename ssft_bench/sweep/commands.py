@@ -57,8 +57,12 @@ PerShare = Annotated[
     typer.Option(min=1, help="Cells a worker does in turn; default: by the number of workers."),
 ]
 CacheGib = Annotated[
-    float,
-    typer.Option(min=0, help="Quota of the feature store, GiB; 0: hidden states stay in memory."),
+    float | None,
+    typer.Option(
+        min=0,
+        help="Quota of the feature store, GiB; 0: hidden states stay in memory. "
+        "Default: SSFT_BENCH_CACHE_GIB, else 100 or half of the disk.",
+    ),
 ]
 Cache = Annotated[Path | None, typer.Option(help="Folder of the feature store.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda, mps.")]
@@ -86,7 +90,7 @@ def plan_command(
     states: States = None,
     out: Out = Path("runs"),
     per_share: PerShare = None,
-    cache_gib: CacheGib = 20.0,
+    cache_gib: CacheGib = None,
     cache: Cache = None,
     device: Device = "auto",
     devices: Devices = 1,
@@ -131,7 +135,7 @@ def sweep_command(
         ),
     ] = 2,
     per_share: PerShare = None,
-    cache_gib: CacheGib = 20.0,
+    cache_gib: CacheGib = None,
     cache: Cache = None,
     device: Device = "auto",
     devices: Devices = 1,
@@ -217,12 +221,13 @@ def _flags(
 
 
 def _planned(
-    grid: str | None, flags: dict[str, Any], out: Path, per_share: int | None, cache_gib: float,
+    grid: str | None, flags: dict[str, Any], out: Path, per_share: int | None, cache_gib: float | None,
     cache: Path | None, device: str, devices: int, jobs: int | None, executor: str,
 ) -> tuple[Plan, Path, int | None]:  # fmt: skip
     """The plan, written to its folder, and how many workers there are at once."""
     from ssft_bench import results
     from ssft_bench.executors import slots_of
+    from ssft_bench.feature_store import FeatureStore, default_folder, default_quota_gib
     from ssft_bench.progress import Progress
     from ssft_bench.sweep.grid import find_grid, load_grid
     from ssft_bench.sweep.plan import make_plan, with_shares, write_plan
@@ -230,13 +235,14 @@ def _planned(
     results.check_writable(out)
     slots = slots_of(executor, jobs)
     loaded = load_grid(find_grid(grid), flags)
-    from ssft_bench.feature_store import default_folder
-
-    place = (cache or default_folder()).resolve() if cache_gib else None
+    place = (cache or default_folder()).resolve()
+    gib = default_quota_gib(place) if cache_gib is None else cache_gib
+    if gib:
+        FeatureStore(place, gib).check_writable()
     with Progress("plan", len(loaded.cells()), unit="cell") as bar:
         made = make_plan(
             loaded, out.resolve(), notice=bar.advance, device=device, devices=devices,
-            store=None if place is None else str(place), store_gib=cache_gib,
+            store=str(place) if gib else None, store_gib=gib,
         )  # fmt: skip
     made = with_shares(made, per_share, slots)
     return made, write_plan(made, made.folder(out.resolve())), slots

@@ -73,7 +73,7 @@ class Rates:
         }
 
 
-CORE = Rates(upstream=16.7e9, top=25.5e9, update=0.047, utterance=0.0)
+CORE = Rates(upstream=23.4e9, top=34.6e9, update=0.033, utterance=0.0)
 """One core of an AMD EPYC, fp32."""
 
 

@@ -45,12 +45,12 @@ def matrix(found: Sequence[CellState]) -> Table:
 
 
 def _heading(task: str, found: Sequence[CellState]) -> str:
-    """`asr WER ↓ %` once a result tells the metric, else the task alone."""
+    """`asr` and below it `WER ↓ %` once a result tells the metric, else the task alone."""
     for one in found:
         metric = one.record.primary() if one.record and one.cell.task == task else None
         if metric is not None:
             arrow = "↑" if metric.higher_is_better else "↓"
-            return f"{task} {metric.name.upper()} {arrow} {metric.unit}"
+            return f"{task}\n{metric.label} {arrow} {metric.unit}"
     return task
 
 
@@ -67,6 +67,11 @@ def _cell(one: CellState) -> Text:
     return Text(f"{MARKS.get(one.status, '?')}{share}", style=COLOURS[one.status])
 
 
+def open_console() -> Console:
+    """Standard output; 120 columns where it is no terminal, so that names stay whole in a log."""
+    return Console() if sys.stdout.isatty() else Console(width=120)
+
+
 def tally(found: Sequence[CellState]) -> str:
     """`54 cells: 12 done, 2 running, 40 missing`."""
     parts = ", ".join(f"{n} {name}" for name, n in counts(found).items())
@@ -75,7 +80,7 @@ def tally(found: Sequence[CellState]) -> str:
 
 def print_states(plan: Plan, found: Sequence[CellState]) -> None:
     """The matrix, what is left out, what failed and why."""
-    console = Console()
+    console = open_console()
     console.print(matrix(found))
     shown = {s.status for s in found} - {"done"}
     if shown:
@@ -159,7 +164,7 @@ class Watch:
             return
         done = sum(s.status in ("done", "failed") for s in found)
         metric = one.record.primary() if one.record and one.status == "done" else None
-        what = one.note if metric is None else f"{metric.name.upper()} {format_value(metric)}"
+        what = one.note if metric is None else f"{metric.label} {format_value(metric)}"
         took = f" in {duration(one.seconds)}" if one.seconds else ""
         left = duration(self.estimate.left(found))
         print(f"[{done}/{len(found)}] {one.status} {one.cell.label}: {what}{took}; about {left} left",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -18,7 +18,7 @@ ITEM_BYTES = {"float32": 4, "bfloat16": 2}
 
 @dataclass(frozen=True)
 class Guess:
-    """Seconds of a cell on one worker, and where they come from."""
+    """Seconds of a cell on one worker, without its hidden states, and where they come from."""
 
     seconds: float
     source: str
@@ -36,7 +36,7 @@ class Estimate:
         self._seconds: dict[tuple[str, ...], list[tuple[float, int]]] = {}
         for record in done:
             spec = record.spec
-            took = float(sum(record.cost["seconds"].values()))
+            took = _without_states(record.cost["seconds"])
             updates = (spec.train.steps if spec.train else 0) * max(1, len(spec.lr_grid))
             shared = (
                 spec.suite,
@@ -55,14 +55,33 @@ class Estimate:
         return cls(plan, results.readable(Path(plan.out)), jobs)
 
     def cell(self, cell: PlannedCell) -> Guess:
-        """What a cell takes on one worker."""
+        """What a cell takes on one worker once its hidden states are there."""
         return self._guesses[cell.signature]
 
     def left(self, found: Sequence[CellState]) -> float:
         """Seconds until the last cell ends, if the work were dealt out evenly."""
         open_ones = [s for s in found if s.status not in ("done", "failed")]
         seconds = sum(self.cell(s.cell).seconds * (1 - (s.progress or 0.0)) for s in open_ones)
-        return seconds / self.jobs
+        return (seconds + self._states_left(found, open_ones)) / self.jobs
+
+    def _states_left(self, found: Sequence[CellState], open_ones: Sequence[CellState]) -> float:
+        """Seconds to compute hidden states: once for a group with a store, else once for each share.
+
+        A group of which a cell is done has them in the store.
+        """
+        if self.plan.store:
+            there = {s.cell.group for s in found if s.status == "done"}
+            groups = list({s.cell.group for s in open_ones} - there)
+        else:
+            names = {s.cell.signature for s in open_ones}
+            shares = ([self.plan.cells[n] for n in share] for share in self.plan.shares)
+            groups = [own[0].group for own in shares if any(c.signature in names for c in own)]
+        return sum(self._states_seconds(group) for group in groups if group)
+
+    def _states_seconds(self, group: str) -> float:
+        """Those of the group's longest cell: cells of a group hear the same corpus."""
+        own = (self.rates.seconds(c.work) for c in self.plan.cells if c.group == group)
+        return max(parts["hidden_states"] for parts in own)
 
     def states_bytes(self) -> dict[str, float]:
         """Bytes of hidden states by group: those of its longest cell, in all layers that the group uses."""
@@ -84,4 +103,8 @@ class Estimate:
             ]
             if scaled:
                 return Guess(median(scaled), source)
-        return Guess(sum(self.rates.seconds(cell.work).values()), "cost model")
+        return Guess(_without_states(self.rates.seconds(cell.work)), "cost model")
+
+
+def _without_states(seconds: Mapping[str, float]) -> float:
+    return float(sum(took for part, took in seconds.items() if part != "hidden_states"))

@@ -67,7 +67,7 @@ def print_plan(plan: Plan, folder: Path, slots: int | None) -> None:
     """The matrix of states, then hours, disk and sharing."""
     found = list(states(plan, folder))
     display.print_states(plan, found)
-    estimate, console = Estimate.of(plan, slots or 1), Console()
+    estimate, console = Estimate.of(plan, slots or 1), display.open_console()
     sizes = estimate.states_bytes()
     if sizes:
         table = Table(title="hidden states that cells share")

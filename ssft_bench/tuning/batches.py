@@ -18,7 +18,7 @@ from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.errors import MissingError
 from ssft_bench.method import FineTuningMethod, ViewBatch, Wave
 from ssft_bench.ranks import weight
-from ssft_bench.training import seed_for
+from ssft_bench.seeds import seed_for
 from ssft_bench.tuning.spec import TuneData
 
 

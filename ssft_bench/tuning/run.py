@@ -20,8 +20,9 @@ from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.data import open_corpus, rows_sha256
 from ssft_bench.errors import CheckFailed, MissingError, UsageError
 from ssft_bench.method import FineTuningMethod
+from ssft_bench.seeds import seed_everything_for, seed_for
 from ssft_bench.tracking import TrackerChoice, Tracking
-from ssft_bench.training import Trainer, seed_everything_for, seed_for
+from ssft_bench.training import Trainer
 from ssft_bench.tuning import record as records
 from ssft_bench.tuning.batches import Packs, ViewBatches
 from ssft_bench.tuning.learner import TuneLearner

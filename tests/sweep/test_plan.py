@@ -46,6 +46,19 @@ def test_signatures_and_folders_are_those_of_run(
     assert folder == plan.place(cell)
 
 
+@pytest.mark.parametrize(("flags", "quota"), [([], 0.5), (["--cache-gib", 2], 2.0)])
+def test_the_quota_is_that_of_the_flag_else_of_the_environment(
+    bench: Bench, tmp_path: Path, toy_an4: Path, toy_plugins: Path, monkeypatch: pytest.MonkeyPatch,
+    flags: list[object], quota: float,
+) -> None:  # fmt: skip
+    monkeypatch.setenv("SSFT_BENCH_CACHE_GIB", "0.5")
+    file = write_grid(tmp_path / "toy.yaml", toy_an4, toy_plugins)
+    code, _, err = bench("plan", file, "--out", tmp_path / "runs", *flags)
+    assert code == 0, err
+    (folder,) = (tmp_path / "runs" / "sweeps").iterdir()
+    assert load_plan(folder).store_gib == quota
+
+
 def test_bf16_states_are_another_cell(grid: Grid, tmp_path: Path) -> None:
     plain = make_plan(grid, tmp_path)
     rounded = make_plan(grid.model_copy(update={"states": "bfloat16"}), tmp_path)

@@ -152,6 +152,7 @@ def test_plan_tells_states_hours_and_sharing_without_running(
     (["sweep", "--upstreams", "fbank"], 2, "--interfaces"),
     ([*ONE, "--jobs", "999"], 2, "--jobs"),
     ([*ONE, "--seeds", "x"], 2, "--seeds"),
+    ([*ONE, "--cache", "occupied/here"], 2, "--cache"),
     ([*ONE, "--executor", "moon"], 2,
      "executor"),
     ([*ONE[:-1], "sa", "--suite", "pocket"], 3, "sa"),
@@ -163,6 +164,7 @@ def test_mistakes_end_in_one_line(
     arguments: list[str], code: int, told: str,
 ) -> None:  # fmt: skip
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "occupied").touch()
     found, _, err = bench(*arguments)
     assert found == code, err
     assert told in err.splitlines()[-1]

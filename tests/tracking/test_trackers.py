@@ -14,9 +14,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from ssft_bench import results
+from ssft_bench.seeds import seed_for
 from ssft_bench.tracking import Tracking, backends, choice, parse_tracker
 from ssft_bench.tracking.backends import flat
-from ssft_bench.training import Trainer, seed_for
+from ssft_bench.training import Trainer
 from ssft_bench.training_spec import TrainSpec
 from tests.conftest import SMALL
 from tests.tracking.wandb_file import history

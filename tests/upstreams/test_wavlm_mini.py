@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ssft_bench.errors import MissingError, UsageError
 from ssft_bench.files import sha256_file
-from ssft_bench.training import seed_everything_for
+from ssft_bench.seeds import seed_everything_for
 from ssft_bench.upstreams.hubert_mini.expert import UpstreamExpert as HubertExpert
 from ssft_bench.upstreams.pretraining.batches import Crops, frame_count
 from ssft_bench.upstreams.pretraining.models import build_model

@@ -21,7 +21,7 @@ from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.errors import UsageError
 from ssft_bench.files import write_json
 from ssft_bench.names import split_options
-from ssft_bench.training import seed_for
+from ssft_bench.seeds import seed_for
 from ssft_bench.upstreams.context.collapse import CollapseMonitor
 from ssft_bench.upstreams.context.loss import neighbour_loss
 from ssft_bench.upstreams.context.module import ContextInput, ContextModule

@@ -11,7 +11,7 @@ from itertools import pairwise
 import torch
 
 from ssft_bench.corpora.manifest import Utterance
-from ssft_bench.training import seed_for
+from ssft_bench.seeds import seed_for
 
 
 def runs(rows: Sequence[Utterance], length: int, generator: torch.Generator) -> list[list[int]]:

@@ -15,7 +15,8 @@ from torch import nn
 
 from ssft_bench.errors import BenchError, UsageError
 from ssft_bench.files import atomic_path, write_json
-from ssft_bench.training import Trainer, seed_for
+from ssft_bench.seeds import seed_for
+from ssft_bench.training import Trainer
 from ssft_bench.upstreams.pretraining import audio, clusters
 from ssft_bench.upstreams.pretraining.batches import CropBatches, frame_count
 from ssft_bench.upstreams.pretraining.models import (
