@@ -34,7 +34,8 @@ def matrix(found: Sequence[CellState]) -> Table:
         own = one.cell
         key = (own.upstream, own.interface, *(str(getattr(own, name)) for name in more))
         rows.setdefault(key, {}).setdefault(one.cell.task, []).append(one)
-    table = Table()
+    # Five tasks and the longest names of the package in 80 columns.
+    table = Table(show_edge=False, pad_edge=False)
     for name in ("upstream", "interface", *more):
         table.add_column(name, overflow="fold")
     for task in tasks:
@@ -45,12 +46,12 @@ def matrix(found: Sequence[CellState]) -> Table:
 
 
 def _heading(task: str, found: Sequence[CellState]) -> str:
-    """`asr` and below it `WER ↓ %` once a result tells the metric, else the task alone."""
+    """`asr`, `WER`, `↓ %` below each other once a result tells the metric, else the task alone."""
     for one in found:
         metric = one.record.primary() if one.record and one.cell.task == task else None
         if metric is not None:
             arrow = "↑" if metric.higher_is_better else "↓"
-            return f"{task}\n{metric.label} {arrow} {metric.unit}"
+            return f"{task}\n{metric.label}\n{arrow} {metric.unit}"
     return task
 
 
