@@ -24,11 +24,15 @@ def pairs(rng: np.random.Generator, sizes: list[tuple[int, int]] = SIZES) -> lis
 
 @backends
 @gammas
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-11), (torch.float32, 2e-6)])
+@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-11), (torch.float32, 1e-5)])
 def test_padded_batch_against_loops(
     rng: np.random.Generator, gamma: float, backend: Any, dtype: torch.dtype, bound: float
 ) -> None:
-    """Value and both gradients of each pair as they are alone, NaN in the padding."""
+    """Value and both gradients of each pair as they are alone, NaN in the padding.
+
+    Where two paths cost nearly the same, rounding of the costs moves the gradient from one to the other, by the
+    error over gamma: rare, but seen (float32, gamma 0.01: 0.0001 times the pair's weight).
+    """
     left, right = pairs(rng)
     x, y = sides(left, dtype), sides(right, dtype)
     weight = rng.normal(size=len(left))
@@ -41,7 +45,7 @@ def test_padded_batch_against_loops(
         for found, wanted_grad in zip((grad(x)[b], grad(y)[b]), wanted_grads, strict=True):
             n = len(wanted_grad)
             difference = np.abs(found[:n] - weight[b] * wanted_grad).max()
-            assert difference < 10 * bound * max(1, 0.1 / gamma)
+            assert difference < 10 * bound * max(1, 0.1 / gamma) * max(1, abs(weight[b]))
             assert not found[n:].any()
 
 
