@@ -15,6 +15,7 @@ from ssft_bench.interface import no_autocast
 from ssft_bench.progress import Progress
 from ssft_bench.ranks import weight
 from ssft_bench.seeds import seed_for
+from ssft_bench.standardizing import Standardizer
 from ssft_bench.upstream import SAMPLE_RATE, Upstream
 
 if TYPE_CHECKING:
@@ -98,6 +99,7 @@ class FrozenFeatures:
         self.dtype: torch.dtype = getattr(torch, dtype)
         self.view = view
         self.shared: SharedStates | None = None
+        self.standardizer: Standardizer | None = None
         self._kept: dict[str, list[Tensor]] = {} if kept is None else kept
         taken = sum(s.numel() * s.element_size() for own in self._kept.values() for s in own)
         self.room = memory_gib * 2**30 - taken
@@ -120,9 +122,26 @@ class FrozenFeatures:
                 self.states(utterance)
                 bar.advance()
 
+    def standardize(self, utterances: Sequence[Utterance], label: str) -> None:
+        """From now on every state is standardised with the means and deviations of these utterances.
+
+        States are kept as the upstream gave them: runs share them whether they standardise or not.
+        """
+        with Progress(label, len(utterances), unit="utt") as bar:
+
+            def each() -> Iterator[list[Tensor]]:
+                for utterance in utterances:
+                    yield self._rounded(utterance)
+                    bar.advance()
+
+            self.standardizer = Standardizer(each())
+
     def states(self, utterance: Utterance) -> list[Tensor]:
         """Used layers' states, each float32 [T_l, D_l] on the CPU; not to be changed in place."""
-        return [state.float() for state in self._rounded(utterance)]
+        states = self._rounded(utterance)
+        if self.standardizer is not None:
+            return self.standardizer(states)
+        return [state.float() for state in states]
 
     def _rounded(self, utterance: Utterance) -> list[Tensor]:
         """The same in `dtype`; notes where they came from."""
@@ -193,7 +212,9 @@ class FrozenFeatures:
 
     def batch(self, utterances: Sequence[Utterance], targets: Sequence[Tensor]) -> Batch:
         """Padded batch on the run's device, float32, with the layers that are kept."""
-        hidden = HiddenStates.pad([self._rounded(u) for u in utterances], self.layers)
+        # Rounded states are batched as they are, which moves half the bytes.
+        states = self._rounded if self.standardizer is None else self.states
+        hidden = HiddenStates.pad([states(u) for u in utterances], self.layers)
         return Batch(hidden.to(self.device, torch.float32), utterances, targets)
 
 

@@ -95,6 +95,7 @@ ABSENT: dict[str, Any] = {
     "data.train_share": 1.0,
     "data.order": "length",
     "data.states": "float32",
+    "data.standardize": False,
 }
 """Parts that a run may lack: it is then the run it was before there were such parts."""
 

@@ -243,6 +243,8 @@ class FrozenCell(TrainedCell):
     def _extract(self) -> None:
         for split in ("train", "dev", "test"):
             self.features.warm(self.data.splits[split], f"hidden states {split}")
+        if self.spec.data.standardize:
+            self.features.standardize(self.data.splits["train"], "means and deviations")
 
     def _fit(self) -> dict[str, Any]:
         return fit(self.interface, self.features, self.data.splits["train"])

@@ -148,6 +148,7 @@ def test_mini_and_mistakes(call: Call, tmp_path: Path) -> None:
         call("get", "an4")
     for name, message in (
         ("mini", "comes with the package"),
+        ("mini_phrases", "comes with the package"),
         ("an5", "unknown corpus to download"),
     ):
         with pytest.raises(UsageError, match=message):

@@ -12,6 +12,7 @@ CORPORA = {
     "librispeech_rewire_10": ("ssft_bench.corpora.rewire_subsets", "Rewire10"),
     "librispeech_rewire_100": ("ssft_bench.corpora.rewire_subsets", "Rewire100"),
     "mini": ("ssft_bench.corpora.mini_corpus", "Mini"),
+    "mini_phrases": ("ssft_bench.corpora.mini_corpus", "MiniPhrases"),
     "quesst14": ("ssft_bench.corpora.quesst14", "Quesst14"),
     "slue_voxceleb": ("ssft_bench.corpora.slue_voxceleb", "SlueVoxCeleb"),
     "slue_voxpopuli": ("ssft_bench.corpora.slue_voxpopuli", "SlueVoxPopuli"),

@@ -1,4 +1,4 @@
-"""The corpus that comes with the package: synthetic speech with labels for all five tasks."""
+"""The corpora that come with the package: synthetic speech with labels for all five tasks."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Mini(Corpus):
     def __init__(self, root: Path | None = None, *, folder: Path | None = None) -> None:
         """`root` is not used; `folder` holds another `manifest.jsonl` and its audio, for tests."""
         super().__init__(root)
-        self.folder = Path(folder or Path(__file__).parent / "mini")
+        self.folder = Path(folder or Path(__file__).parent / self.name)
 
     def utterances(self, split: str) -> list[Utterance]:
         """Sentences of train, dev or test in the manifest's order.
@@ -45,7 +45,7 @@ class Mini(Corpus):
 
     def _rows(self, split: str) -> list[Utterance]:
         if split not in ("train", "dev", "test"):
-            raise UsageError(f"corpus mini has no split {split!r}; splits: train, dev, test")
+            raise UsageError(f"corpus {self.name} has no split {split!r}; splits: train, dev, test")
         path = self.folder / "manifest.jsonl"
         if not path.is_file():
             raise MissingError(f"{path} is missing; install ssft-bench anew")
@@ -59,6 +59,15 @@ class Mini(Corpus):
             if row.split == split:
                 rows.append(row)
         return rows
+
+
+class MiniPhrases(Mini):
+    """Embedded synthetic speech: short sentences of 120 words, for tasks that learn or look for words.
+
+    The sentences of `mini` are too long and too varied for what a small head learns in minutes.
+    """
+
+    name = "mini_phrases"
 
 
 def _utterance(row: dict[str, Any], folder: Path) -> Utterance:

@@ -187,5 +187,6 @@ DOWNLOADS = {
 """Corpus -> what to download."""
 NOT_HERE = {
     "mini": "it comes with the package; there is nothing to download",
+    "mini_phrases": "it comes with the package; there is nothing to download",
     "folder": "it reads your own recordings; there is nothing to download",
 }

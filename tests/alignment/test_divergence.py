@@ -30,8 +30,8 @@ def test_padded_batch_against_loops(
 ) -> None:
     """Value and both gradients of each pair as they are alone, NaN in the padding.
 
-    Where two paths cost nearly the same, rounding of the costs moves the gradient from one to the other, by the
-    error over gamma: rare, but seen (float32, gamma 0.01: 0.0001 times the pair's weight).
+    Where two paths cost nearly the same, rounding of the costs moves the gradient from one to the other, by
+    the error over gamma: rare, but seen (float32, gamma 0.01: 0.0001 times the pair's weight).
     """
     left, right = pairs(rng)
     x, y = sides(left, dtype), sides(right, dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 
 from ssft_bench.audio_check import check_audio
 from ssft_bench.corpora.manifest import Entity
-from ssft_bench.corpora.mini_corpus import Mini
+from ssft_bench.corpora.mini.make.check import check as check_mini
+from ssft_bench.corpora.mini_corpus import Mini, MiniPhrases
+from ssft_bench.corpora.mini_phrases.make.check import check as check_phrases
 from ssft_bench.errors import MissingError, UsageError
 from ssft_bench.files import sha256_file
 
@@ -68,14 +71,37 @@ def test_no_manifest_and_no_such_split(tmp_path: Path, folder: Path) -> None:
         Mini(folder=folder).utterances("x")
 
 
-def test_it_says_that_it_is_synthetic() -> None:
-    assert Mini.synthetic
-    assert not Mini.needs_root
-    assert "synthetic" in str(Mini.__doc__).partition("\n")[0]
+@pytest.mark.parametrize("kind", [Mini, MiniPhrases])
+def test_it_says_that_it_is_synthetic(kind: type[Mini]) -> None:
+    assert kind.synthetic
+    assert not kind.needs_root
+    assert "synthetic" in str(kind.__doc__).partition("\n")[0]
 
 
-def test_the_embedded_corpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    corpus = Mini()
+@pytest.mark.parametrize(("kind", "check"), [(Mini, check_mini), (MiniPhrases, check_phrases)])
+def test_what_is_asked_of_an_embedded_corpus(kind: type[Mini], check: Any, tmp_path: Path) -> None:
+    folder = kind().folder
+    assert check(folder) == []
+    # Control: a label that moved, a changed file and a speaker of two splits are found.
+    shutil.copytree(folder, tmp_path / "copy", ignore=shutil.ignore_patterns("make"))
+    lines = (folder / "manifest.jsonl").read_text().splitlines()
+    rows = [json.loads(text) for text in lines]
+    place = next(n for n, row in enumerate(rows) if row["entities"])
+    rows[place]["entities"][0]["start"] += 1
+    rows[0]["speaker"] = next(row["speaker"] for row in rows if row["split"] == "test")
+    (tmp_path / "copy" / rows[1]["audio"]).write_bytes((folder / rows[2]["audio"]).read_bytes())
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    (tmp_path / "copy/manifest.jsonl").write_text(text)
+    found = "\n".join(check(tmp_path / "copy"))
+    for wanted in ("bad entity", "['test', 'train']", f"{rows[1]['id']}: other sha256"):
+        assert wanted in found
+
+
+@pytest.mark.parametrize("kind", [Mini, MiniPhrases])
+def test_the_embedded_corpora(
+    kind: type[Mini], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = kind()
     manifest = corpus.folder / "manifest.jsonl"
     if not manifest.is_file():
         pytest.skip("the embedded corpus has not been made yet")

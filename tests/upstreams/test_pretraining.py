@@ -12,7 +12,11 @@ import torch
 
 from ssft_bench.errors import MissingError
 from ssft_bench.upstreams.hubert_mini.expert import WEIGHTS
-from ssft_bench.upstreams.pretraining.audio import held_out, mini_files, recorded_files
+from ssft_bench.upstreams.pretraining.audio import (
+    embedded_files,
+    held_out,
+    recorded_files,
+)
 from ssft_bench.upstreams.pretraining.batches import frame_count
 from ssft_bench.upstreams.pretraining.clusters import assign, kmeans, mfcc39
 from ssft_bench.upstreams.pretraining.recipe import load_recipe
@@ -32,13 +36,11 @@ def test_no_test_recording_is_heard() -> None:
         assert not kept_out & set(heard)
 
 
-def test_only_the_training_part_of_the_embedded_corpus_is_heard() -> None:
-    import ssft_bench.corpora.mini as mini
-
-    manifest = Path(mini.__file__).with_name("manifest.jsonl")
-    paths = [path for _, path in mini_files(manifest)]
-    assert len(paths) > 400
-    assert {path.parent.name for path in paths} == {"train"}
+def test_only_the_training_parts_of_the_embedded_corpora_are_heard() -> None:
+    heard = list(embedded_files())
+    assert {corpus for corpus, _ in heard} == {"mini", "mini_phrases"}
+    assert len(heard) > 700
+    assert {path.parent.name for _, path in heard} == {"train"}
 
 
 def test_the_rule_of_the_held_out_fifth() -> None:

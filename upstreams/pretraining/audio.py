@@ -1,11 +1,10 @@
 """The audio pretraining may hear: which files, which are kept out, and their samples in memory.
 
-Nobody's test part is ever read: see `recorded_files` and `mini_files`.
+Nobody's test part is ever read: see `recorded_files` and `embedded_files`.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from ssft_bench.corpora.held_out import held_out
+from ssft_bench.corpora.mini_corpus import Mini, MiniPhrases
 from ssft_bench.errors import MissingError
 
 SAMPLE_RATE = 16_000
@@ -52,15 +52,17 @@ def recorded_files(root: Path) -> Iterator[tuple[str, Path]]:
                 yield corpus, path
 
 
-def mini_files(manifest: Path) -> Iterator[tuple[str, Path]]:
-    """Yield ("mini", file) for the training split of an embedded corpus' manifest.jsonl."""
-    names = set()
-    for line in manifest.read_text(encoding="utf-8").splitlines():
-        row = json.loads(line)
-        if row.get("split") == "train" and row.get("audio"):
-            names.add(row["audio"])
-    for name in sorted(names):
-        yield "mini", manifest.parent / name
+def embedded_files() -> Iterator[tuple[str, Path]]:
+    """Yield (corpus, file) for the training splits of the package's own corpora."""
+    for corpus in (Mini(), MiniPhrases()):
+        for path in sorted(row.audio for row in corpus.utterances("train")):
+            yield corpus.name, path
+
+
+def synthetic_files(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield ("synthetic", file) for what `pretraining.synthetic` has left in `folder`."""
+    for path in sorted(folder.glob("*.flac")):
+        yield "synthetic", path
 
 
 def read_recordings(files: Iterable[tuple[str, Path]], min_seconds: float) -> list[Recording]:

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ssft_bench.upstreams.pretraining.audio import SAMPLE_RATE, Recording, normalised
+from ssft_bench.upstreams.pretraining.recipe import Surroundings
+from ssft_bench.upstreams.pretraining.surroundings import surrounded
 
 STRIDE = 320
 """Samples from frame to frame: 50 frames a second."""
@@ -49,6 +51,7 @@ class CropBatches:
         crop_seconds: float,
         weights: Mapping[str, float],
         seed: int,
+        surroundings: Surroundings | None = None,
     ) -> None:
         """`targets` runs parallel to `recordings`, one int16 array of frames each."""
         crop = int(crop_seconds * SAMPLE_RATE)
@@ -61,6 +64,7 @@ class CropBatches:
         self._cumulative = np.cumsum(mass / mass.sum())
         self._recordings, self._targets = recordings, targets
         self._samples, self._seed = batch_seconds * SAMPLE_RATE, seed
+        self._surroundings = surroundings
 
     def __call__(self, first: int, rank: int, world: int) -> Iterator[Crops]:
         """Micro-batches from `first` on; ranks draw different ones."""
@@ -80,7 +84,11 @@ class CropBatches:
         for member in self._order[members]:
             wave = normalised(self._recordings[member].samples)
             start = int(rng.integers(0, (len(wave) - length) // STRIDE + 1))
-            waves.append(wave[start * STRIDE : start * STRIDE + length])
+            crop = wave[start * STRIDE : start * STRIDE + length]
+            if self._surroundings is not None:
+                corpus = self._recordings[member].corpus
+                crop = surrounded(crop, corpus, self._surroundings, rng)
+            waves.append(crop)
             if self._targets is not None:
                 targets.append(self._targets[member][start : start + frames])
         labels = torch.from_numpy(np.stack(targets).astype(np.int64)) if targets else None

@@ -17,6 +17,19 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class Surroundings(_Strict):
+    """Rooms and noise put around crops; the targets stay those of the clean speech."""
+
+    probability: dict[str, float]
+    """Share of each corpus' crops that are changed; a corpus not named is left as it is."""
+    rooms: float = Field(default=0.5, ge=0, le=1)
+    """Share of these that are also put into a room."""
+    rt60: tuple[float, float] = (0.12, 0.5)
+    """Shortest and longest reverberation time, seconds."""
+    decibels: tuple[float, float] = (8.0, 30.0)
+    """Lowest and highest energy of the speech over that of the noise."""
+
+
 class Data(_Strict):
     """Which recordings, in what measure, cut how."""
 
@@ -28,6 +41,8 @@ class Data(_Strict):
     """Longest crop, seconds."""
     min_seconds: float = 0.5
     """Shorter recordings are left out."""
+    surroundings: Surroundings | None = None
+    """Rooms and noise."""
 
 
 class Targets(_Strict):
@@ -121,14 +136,15 @@ class Recipe(_Strict):
     def digest(self) -> str:
         """SHA-256 of the canonical JSON; fields added since the first weights count only when set."""
         plain = self.model_dump(mode="json")
-        for part in (plain, *plain["stages"]):
+        stages = plain["stages"]
+        for part in (plain, *stages, *(stage["data"] for stage in stages)):
             for name in _ADDED & part.keys():
                 if part[name] is None:
                     del part[name]
         return sha256_json(plain)
 
 
-_ADDED = frozenset({"init", "mixing", "head"})
+_ADDED = frozenset({"init", "mixing", "head", "surroundings"})
 
 
 def load_recipe(path: Path) -> Recipe:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,16 +36,42 @@ HEAD = ("final_proj", "label_embs_concat", "quantizer", "project_q")
 """Modules of the prediction head: not carried from stage to stage by `start: body`."""
 
 
-def run(recipe: Recipe, data: Path, mini: Path | None, out: Path, make: MakeLearner) -> Path:
+@dataclass(frozen=True)
+class Speech:
+    """Where the recordings are; the embedded corpora are in the package."""
+
+    recorded: Path
+    """Folder of the recorded corpora."""
+    synthetic: Path | None = None
+    """Folder that `pretraining.synthetic` has filled."""
+
+
+@dataclass(frozen=True)
+class Start:
+    """Weights that the stages up to and with `after` have left: only the later ones are run."""
+
+    after: str
+    weights: Path
+
+
+def run(
+    recipe: Recipe, speech: Speech, out: Path, make: MakeLearner, start: Start | None = None
+) -> Path:
     """Train all stages below `out`; returns the exported weights. Finished stages are not repeated."""
     from lightning_fabric import Fabric
 
     model = initial_model(recipe.init)
     hours: dict[str, float] = {}
     done: dict[str, Any] = {"hours_processed": 0.0, "steps": 0, "seconds": 0.0}
-    for number, stage in enumerate(recipe.stages):
+    first = 0
+    if start is not None:
+        first = _stage_after(recipe, start.after)
+        loaded = load_weights(start.weights)
+        model, hours = loaded.model, dict(loaded.about["hours"])
+        done = {name: loaded.about[name] for name in done}
+    for number, stage in list(enumerate(recipe.stages))[first:]:
         folder = out / stage.name
-        recordings = gather(stage, data, mini)
+        recordings = gather(stage, speech)
         hours |= audio.hours_by_corpus(recordings)
         targets = make_targets(stage.targets, model, recordings, folder, recipe.seed)
         fresh = new_model(recipe, stage, model)
@@ -72,15 +99,24 @@ def describe(recipe: Recipe, stage: Stage) -> dict[str, Any]:
             "recipe": recipe.digest, **origin}  # fmt: skip
 
 
-def gather(stage: Stage, data: Path, mini: Path | None) -> list[audio.Recording]:
+def _stage_after(recipe: Recipe, name: str) -> int:
+    """Place of the stage that follows `name`; UsageError when there is none."""
+    names = [stage.name for stage in recipe.stages]
+    if name not in names[:-1]:
+        raise UsageError(f"--after {name}: stages with one after them: {', '.join(names[:-1])}")
+    return names.index(name) + 1
+
+
+def gather(stage: Stage, speech: Speech) -> list[audio.Recording]:
     """The recordings a stage hears."""
-    files = list(audio.recorded_files(data))
-    if "mini" in stage.data.corpora:
-        if mini is None:
+    files = [*audio.recorded_files(speech.recorded), *audio.embedded_files()]
+    if "synthetic" in stage.data.corpora:
+        if speech.synthetic is None:
             raise UsageError(
-                f"{stage.name} hears the embedded corpus: give its manifest with --mini."
+                f"{stage.name} hears synthetic speech: give its folder with --synthetic "
+                "(made by python -m ssft_bench.upstreams.pretraining.synthetic)."
             )
-        files += audio.mini_files(mini)
+        files += audio.synthetic_files(speech.synthetic)
     wanted = [(corpus, path) for corpus, path in files if corpus in stage.data.corpora]
     return audio.read_recordings(wanted, stage.data.min_seconds)
 
@@ -171,6 +207,7 @@ def train(
         crop_seconds=data.crop_seconds,
         weights=data.corpora,
         seed=seed,
+        surroundings=data.surroundings,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed_for(seed, stage.name, "learner"))  # a learner may bring its own head
@@ -186,17 +223,21 @@ def main(recipe_path: Path, make: MakeLearner, arguments: Sequence[str] | None =
     """Command line of a pretraining script."""
     parser = argparse.ArgumentParser(description="Pretrain a small upstream by its recipe.")
     parser.add_argument("--data", type=Path, required=True, help="folder of the recorded corpora")
-    parser.add_argument(
-        "--mini", type=Path, help="manifest.jsonl of the embedded corpus (training split)"
-    )
+    parser.add_argument("--synthetic", type=Path, help="folder of synthetic speech")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoints and weights")
     parser.add_argument("--recipe", type=Path, default=recipe_path, help="another recipe.yaml")
+    parser.add_argument("--after", metavar="STAGE", help="run only the stages after this one")
+    parser.add_argument("--weights", type=Path, help="with --after: what that stage has left")
     parser.add_argument("--threads", type=int, help="threads of torch")
     options = parser.parse_args(arguments)
+    if bool(options.after) != bool(options.weights):
+        parser.error("--after and --weights go together")
     if options.threads:
         torch.set_num_threads(options.threads)
     try:
-        path = run(load_recipe(options.recipe), options.data, options.mini, options.out, make)
+        speech = Speech(options.data, options.synthetic)
+        start = Start(options.after, options.weights) if options.after else None
+        path = run(load_recipe(options.recipe), speech, options.out, make, start)
     except BenchError as error:
         print(f"error: {error}")
         return error.exit_code

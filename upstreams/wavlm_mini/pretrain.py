@@ -1,6 +1,6 @@
 """Pretrain wavlm_mini from the packaged weights of hubert_mini, in one stage.
 
-`python -m ssft_bench.upstreams.wavlm_mini.pretrain --data ROOT --mini MANIFEST --out DIR`; a killed run
+`python -m ssft_bench.upstreams.wavlm_mini.pretrain --data ROOT --out DIR`; a killed run
 continues from its last checkpoint when called again with the same --out.
 """
 

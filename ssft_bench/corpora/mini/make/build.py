@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from tqdm import tqdm
 from ssft_bench.corpora.mini.make import acoustics, lexicon, ogg
 from ssft_bench.corpora.mini.make.engines import ENGINES, Audio
 from ssft_bench.corpora.mini.make.plan import Utterance, make_plan
+
+Plan = Callable[[int, Mapping[str, list[str]]], list[Utterance]]
+"""Seed and lexicon -> the corpus to be."""
 
 
 def synthesise(utterance: Utterance, cache: Path) -> Audio:
@@ -80,10 +83,12 @@ def warm(engines: Sequence[str], seed: int, cache: Path) -> None:
         synthesise(utterance, cache)
 
 
-def build(out: Path, seed: int, cache: Path | None = None) -> list[dict[str, object]]:
+def build(
+    out: Path, seed: int, cache: Path | None = None, planned: Plan = make_plan
+) -> list[dict[str, object]]:
     """Write audio, `manifest.jsonl` and `lexicon.txt` to `out`; gives the manifest's rows."""
     words: Mapping[str, list[str]] = lexicon.load_pocketsphinx()
-    plan = make_plan(seed, words)
+    plan = planned(seed, words)
     with tempfile.TemporaryDirectory() as temporary:
         store = cache or Path(temporary)
         store.mkdir(parents=True, exist_ok=True)

@@ -62,7 +62,7 @@ def of_split(rows: Sequence[Row], split: str) -> list[Row]:
     return [row for row in rows if row["split"] == split and row["kind"] == "utterance"]
 
 
-def _labels(rows: Sequence[Row], words: dict[str, list[str]]) -> Iterator[str]:
+def labels(rows: Sequence[Row], words: dict[str, list[str]]) -> Iterator[str]:
     """Form of each row: keys, text, phones, entity offsets."""
     for row in rows:
         name = row.get("id")
@@ -81,8 +81,13 @@ def _labels(rows: Sequence[Row], words: dict[str, list[str]]) -> Iterator[str]:
             yield f"{key}s are not unique"
 
 
-def _audio(rows: Sequence[Row], corpus: Path) -> Iterator[str]:
-    """Each file decodes to the stated samples, is loud enough and has the stated checksum."""
+def audio_files(
+    rows: Sequence[Row], corpus: Path, span: tuple[float, float], max_bytes: int
+) -> Iterator[str]:
+    """Each file decodes to the stated samples, is loud enough and has the stated checksum.
+
+    `span`: shortest and longest utterance in seconds; `max_bytes`: of all files together.
+    """
     total = 0
     for row in rows:
         data = (corpus / row["audio"]).read_bytes()
@@ -95,10 +100,10 @@ def _audio(rows: Sequence[Row], corpus: Path) -> Iterator[str]:
         if not np.isfinite(audio).all() or np.sqrt((audio**2).mean()) < 0.005:
             yield f"{row['id']}: silent or not finite"
         seconds = len(audio) / rate
-        if row["kind"] == "utterance" and not SECONDS[0] <= seconds <= SECONDS[1]:
+        if row["kind"] == "utterance" and not span[0] <= seconds <= span[1]:
             yield f"{row['id']}: lasts {seconds:.1f} s"
-    if total > MAX_BYTES:
-        yield f"{total} bytes of audio, more than {MAX_BYTES}"
+    if total > max_bytes:
+        yield f"{total} bytes of audio, more than {max_bytes}"
     stray = {p.relative_to(corpus).as_posix() for p in (corpus / "audio").rglob("*") if p.is_file()}
     yield from (f"{path} is in no row" for path in sorted(stray - {row["audio"] for row in rows}))
 
@@ -178,7 +183,7 @@ def _sessions(rows: Sequence[Row]) -> Iterator[str]:
             yield f"{name}: {len(members)} segments, or several speakers"
 
 
-def _queries(rows: Sequence[Row]) -> Iterator[str]:
+def queries(rows: Sequence[Row]) -> Iterator[str]:
     """Each query is said in 3 utterances to a quarter of those of its split; long enough."""
     for row in (row for row in rows if row["kind"] == "query"):
         documents = [
@@ -193,5 +198,5 @@ def check(corpus: Path) -> list[str]:
     """All problems of the corpus in the folder `corpus`."""
     rows = read_manifest(corpus)
     words = lexicon.read(corpus / "lexicon.txt")
-    found = [*_labels(rows, words), *_splits(rows), *_sessions(rows), *_queries(rows)]
-    return found + list(_audio(rows, corpus))
+    found = [*labels(rows, words), *_splits(rows), *_sessions(rows), *queries(rows)]
+    return found + list(audio_files(rows, corpus, SECONDS, MAX_BYTES))

@@ -145,9 +145,12 @@ def _sounds(query: Sequence[str], document: Sequence[str]) -> bool:
 
 
 def choose_queries(
-    documents: Sequence[Utterance], lexicon: Mapping[str, list[str]], rng: random.Random
+    documents: Sequence[Utterance],
+    lexicon: Mapping[str, list[str]],
+    rng: random.Random,
+    count: int = QUERIES_PER_SPLIT,
 ) -> list[str]:
-    """Words (and a few entity phrases) that occur in the wanted share of the utterances.
+    """At most `count` words (and a few entity phrases) that occur in the wanted share of the utterances.
 
     A query whose sounds are also heard where its word is not written is left out.
     """
@@ -159,10 +162,10 @@ def choose_queries(
     low, high = QUERY_DOCUMENTS[0], QUERY_DOCUMENTS[1] * len(documents)
     fitting = sorted(
         text
-        for text, count in counts.items()
-        if low <= count <= high
+        for text, times in counts.items()
+        if low <= times <= high
         and len(phones_of(text, lexicon)) >= MIN_QUERY_PHONES
-        and count == sum(_sounds(phones_of(text, lexicon), d.phones) for d in documents)
+        and times == sum(_sounds(phones_of(text, lexicon), d.phones) for d in documents)
     )
     phrases = [text for text in fitting if " " in text]
     words = [text for text in fitting if " " not in text]
@@ -170,7 +173,7 @@ def choose_queries(
     # a word of a chosen phrase would make a second query out of the same sounds
     taken = {word for phrase in chosen for word in phrase.split()}
     words = [word for word in words if word not in taken]
-    return chosen + rng.sample(words, min(QUERIES_PER_SPLIT - len(chosen), len(words)))
+    return chosen + rng.sample(words, min(count - len(chosen), len(words)))
 
 
 # said so often or so weakly that they are no query: small words and the grammar's frames
@@ -179,14 +182,19 @@ FUNCTION_WORDS = frozenset(
 )
 
 
-def _queries(
-    split: str, documents: Sequence[Utterance], lexicon: Mapping[str, list[str]], seed: int
+def queries(
+    split: str,
+    documents: Sequence[Utterance],
+    lexicon: Mapping[str, list[str]],
+    seed: int,
+    everyone: Sequence[Voice],
+    count: int = QUERIES_PER_SPLIT,
 ) -> Iterator[Utterance]:
     """Isolated words, each by a voice of the split that says it least in the documents."""
     rng = random.Random(f"{seed}/{split}/queries")
-    voices = [voice for voice in VOICES if voice.split == split and voice.queries]
+    voices = [voice for voice in everyone if voice.split == split and voice.queries]
     turns: Counter[str] = Counter()
-    for number, text in enumerate(choose_queries(documents, lexicon, rng)):
+    for number, text in enumerate(choose_queries(documents, lexicon, rng, count)):
         said: Counter[str] = Counter(
             d.voice.speaker for d in documents if _sounds(phones_of(text, lexicon), d.phones)
         )
@@ -210,5 +218,5 @@ def make_plan(seed: int, lexicon: Mapping[str, list[str]]) -> list[Utterance]:
         documents = list(_split_utterances(split, used, lexicon, seed))
         plan += documents
         if split != "train":
-            plan += _queries(split, documents, lexicon, seed)
+            plan += queries(split, documents, lexicon, seed, VOICES)
     return plan

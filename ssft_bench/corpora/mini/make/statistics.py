@@ -147,11 +147,14 @@ def numbers(corpus: Path, wer: dict[str, Any]) -> str:
     return "\n\n".join(parts)
 
 
+def replace_numbers(card: Path, text: str) -> None:
+    """Put `text` between the marks of a card."""
+    before, rest = card.read_text(encoding="utf-8").split(BEGIN)
+    after = rest.split(END)[1]
+    card.write_text(f"{before}{BEGIN}\n\n{text}\n\n{END}{after}", encoding="utf-8")
+
+
 def update_card(corpus: Path, wer_file: Path) -> None:
     """Replace the generated part of `README.md` in the corpus' folder."""
     wer = json.loads(wer_file.read_text(encoding="utf-8"))
-    card = corpus / "README.md"
-    before, rest = card.read_text(encoding="utf-8").split(BEGIN)
-    after = rest.split(END)[1]
-    text = f"{before}{BEGIN}\n\n{numbers(corpus, wer)}\n\n{END}{after}"
-    card.write_text(text, encoding="utf-8")
+    replace_numbers(corpus / "README.md", numbers(corpus, wer))
