@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor
 
+from ssft_bench.moments import Moments
+
 SMALLEST_DEVIATION = 1e-5
 """A dimension that hardly moves is centred, not blown up."""
 
@@ -19,39 +21,19 @@ class Standardizer:
     """Mean and deviation of every dimension, layer by layer, from frames of many utterances."""
 
     def __init__(self, utterances: Iterable[Sequence[Tensor]]) -> None:
-        """`utterances`: the layers' states of each, [T_l, D_l]. Sums are float64, in the order given.
-
-        Raises ValueError where there is none.
-        """
-        sums: list[Tensor] = []
-        squares: list[Tensor] = []
-        origin: list[Tensor] = []
-        frames: list[int] = []
+        """`utterances`: the layers' states of each, [T_l, D_l]. Raises ValueError where there is none."""
+        moments: list[Moments] = []
         for states in utterances:
-            exact = [state.detach().double() for state in states]
-            if not sums:
-                # Sums of differences to the first frame: no cancellation where a mean is large.
-                origin = [state[0].clone() for state in exact]
-                sums = [torch.zeros_like(first) for first in origin]
-                squares = [torch.zeros_like(first) for first in origin]
-                frames = [0] * len(exact)
-            for layer, state in enumerate(exact):
-                moved = state - origin[layer]
-                sums[layer] += moved.sum(0)
-                squares[layer] += moved.square().sum(0)
-                frames[layer] += len(state)
-        if not sums:
+            moments = moments or [Moments() for _ in states]
+            for layer, state in zip(moments, states, strict=True):
+                layer.add(state.detach().float().numpy())
+        if not moments:
             raise ValueError("no utterance to take means and deviations from")
-        means = [total / count for total, count in zip(sums, frames, strict=True)]
-        self.means = [(o + m).float() for o, m in zip(origin, means, strict=True)]
+        self.means = [torch.from_numpy(layer.mean).float() for layer in moments]
         """[D_l] of each layer."""
         self.deviations = [
-            (square / count - mean.square())
-            .clamp(min=0)
-            .sqrt()
-            .clamp(min=SMALLEST_DEVIATION)
-            .float()
-            for square, count, mean in zip(squares, frames, means, strict=True)
+            torch.from_numpy(layer.deviation).float().clamp(min=SMALLEST_DEVIATION)
+            for layer in moments
         ]
         """[D_l] of each layer."""
 

@@ -77,21 +77,17 @@ class TrainingFreeCell(Cell):
             record.cost = self._static_cost(self.candidates[-1], None)
             self.store.check_room(self._sizes())
             clock = _Clock()
-            self._standardize("dev")
             self._encode("dev", range(len(self.candidates)))
             clock.lap("hidden_states")
             best, dev = self._pick()
             clock.lap("matching")
             self.store.keep_only(best)
-            self._standardize("test")
             self._encode("test", [best])
             clock.lap("hidden_states")
             test = self.task.search(self.data.searches["test"], self._frames(best), self.folder)
             clock.lap("matching")
             rows = self.data.splits["dev"]
             chosen = self.candidates[best]
-            if chosen.has_gates:
-                self._standardize("dev")
             gates = (chosen.gate_sums(self._hidden(row)) for row in rows)
             record.interface_state = self._interface_state(chosen, gates)
         record.predictions = results.save_predictions(self.folder, test)
@@ -132,12 +128,6 @@ class TrainingFreeCell(Cell):
     def _rows(self, split: str) -> list[Utterance]:
         search = self.data.searches[split]
         return [*search.queries, *search.documents]
-
-    def _standardize(self, split: str) -> None:
-        """By the recordings that are searched: a collection is there before any query is."""
-        if self.spec.data.standardize:
-            documents = self.data.searches[split].documents
-            self.states.standardize(documents, f"means and deviations {split}")
 
     def _encode(self, split: str, places: Sequence[int]) -> None:
         """Features of a split's recordings for these candidates; what is there already stays."""

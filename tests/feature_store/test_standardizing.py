@@ -26,10 +26,10 @@ def rng() -> np.random.Generator:
     return np.random.default_rng(seed)
 
 
-@pytest.mark.parametrize("offset", [0.0, 1e4])
+@pytest.mark.parametrize("offset", [0.0, 3e4])
 def test_against_numpy(rng: np.random.Generator, offset: float) -> None:
     """Two layers of other widths and frames; a mean far from 0 costs no digits of the deviation."""
-    scales = [rng.uniform(0.1, 30, width) for width in (5, 3)]
+    scales = [rng.uniform(1, 3, width) for width in (5, 3)]
     rows = [
         [
             (offset + rng.normal(size=(rng.integers(1, 40), len(s))) * s).astype(np.float32)
@@ -40,16 +40,16 @@ def test_against_numpy(rng: np.random.Generator, offset: float) -> None:
     found = Standardizer([torch.from_numpy(x) for x in row] for row in rows)
     for layer in range(2):
         frames = np.concatenate([row[layer] for row in rows]).astype(np.float64)
-        mean, deviation = frames.mean(0), frames.std(0)
+        mean, deviation = frames.mean(0), frames.std(0, ddof=1)
         np.testing.assert_allclose(found.means[layer], mean, rtol=1e-6, atol=1e-6)
         np.testing.assert_allclose(found.deviations[layer], deviation, rtol=1e-5)
         row = rows[4][layer]
         got = found([torch.from_numpy(x) for x in rows[4]])[layer]
         assert got.dtype == torch.float32
-        np.testing.assert_allclose(got, (row - mean) / deviation, atol=2e-3 if offset else 1e-5)
+        np.testing.assert_allclose(got, (row - mean) / deviation, atol=5e-3 if offset else 1e-5)
         # Control: sums of squares as float32 keeps them lose the deviation where the mean is large.
-        rough = np.sqrt(np.abs((frames.astype(np.float32) ** 2).mean(0) - frames.mean(0) ** 2))
-        assert (np.abs(rough / deviation - 1).max() > 1e-3) == bool(offset)
+        rough = np.sqrt(np.abs((frames.astype(np.float32) ** 2).mean(0) - mean**2))
+        assert (np.abs(rough / deviation - 1).max() > 0.05) == bool(offset)
 
 
 def test_a_dimension_that_never_moves(rng: np.random.Generator) -> None:
@@ -73,7 +73,7 @@ def test_states_and_batches_of_a_run(toy_plugins: Path, toy_an4: Path) -> None:
     batch = features.batch(test, [])
     for layer in (0, 1):
         frames = np.concatenate([states[layer] for states in plain])
-        wanted = (raw[layer].numpy() - frames.mean(0)) / frames.std(0)
+        wanted = (raw[layer].numpy() - frames.mean(0)) / frames.std(0, ddof=1)
         np.testing.assert_allclose(mine[layer], wanted, atol=1e-4)
         assert torch.equal(batch.hidden.states[layer][1, : len(wanted)], mine[layer])
         assert not batch.hidden.states[layer][1, len(wanted) :].any()

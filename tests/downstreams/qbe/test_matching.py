@@ -18,11 +18,13 @@ from numpy.typing import NDArray
 from ssft_bench.alignment.subsequence_dtw import Frames
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.corpora.search import Search
-from ssft_bench.downstreams.qbe.matching import Moments, match, normalised
+from ssft_bench.downstreams.qbe import matching
+from ssft_bench.downstreams.qbe.matching import match, normalised
 from ssft_bench.downstreams.qbe.mtwv import MAP, MTWV
 from ssft_bench.downstreams.qbe.task import QbE, QbEOptions
 from ssft_bench.downstreams.qbe.trials import hypothesis_text, reference_text
 from ssft_bench.metric import Prediction
+from ssft_bench.moments import Moments
 from tests.downstreams.qbe.conftest import features
 from tests.speech import real_data
 
@@ -56,7 +58,7 @@ def test_moments_of_all_frames_at_once(rng: np.random.Generator) -> None:
     standard = (parts[2] - together.mean(0)) / wanted
     standard[:, 5] = 0
     standard /= np.linalg.norm(standard, axis=1, keepdims=True)
-    np.testing.assert_allclose(moments.unit(parts[2]), standard, atol=1e-5)
+    np.testing.assert_allclose(matching._unit(parts[2], moments), standard, atol=1e-5)
     assert not np.allclose(moments.deviation, together.std(0))  # control: the biased one is another
 
 
@@ -210,5 +212,5 @@ def test_features_as_they_are_would_be_seen(rng: np.random.Generator, monkeypatc
     queries = [features(rng, 30)]
     documents = [features(rng, 100) for _ in range(6)]
     right = match(queries, lambda: documents, min_frames=5)
-    monkeypatch.setattr(Moments, "unit", lambda self, frames: unit_as_it_is(frames))
+    monkeypatch.setattr(matching, "_unit", lambda frames, moments: unit_as_it_is(frames))
     assert np.abs(match(queries, lambda: documents, min_frames=5) - right).max() > 1e-3

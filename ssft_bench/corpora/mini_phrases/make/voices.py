@@ -3,7 +3,8 @@
 Flite, Festival and eight espeak-ng voices are those of the corpus `mini`, in the same split. espeak-ng's
 other variants are told apart by formants, pitch and voice quality; the variants of dev and test are heard
 neither in training nor in the pretraining of the package's own upstreams.
-`warp` makes persons of another vocal tract length out of one recorded voice.
+Queries are said by recorded voices alone (as in `mini`), most documents by synthesised ones: who asks
+is not who is heard. `warp` makes persons of another vocal tract length out of one recorded voice.
 """
 
 from __future__ import annotations
@@ -33,7 +34,8 @@ RECORDED = (
 
 def _espeak(split: str, name: str) -> Voice:
     variant = "en-us" if name == "default" else f"en-us+{name}"
-    return Voice(f"espeak-{name.lower()}", "espeak", split, 1, {"voice": variant, "pitch": 50})
+    settings = {"voice": variant, "pitch": 50}
+    return Voice(f"espeak-{name.lower()}", "espeak", split, 1, settings, queries=False)
 
 
 VOICES: tuple[Voice, ...] = (
