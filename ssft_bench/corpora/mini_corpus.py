@@ -20,7 +20,7 @@ class Mini(Corpus):
     """
 
     name = "mini"
-    licence = "Apache-2.0"
+    licence = "CC BY 4.0"
     source = "the ssft-bench package itself"
     needs_root = False
     synthetic = True

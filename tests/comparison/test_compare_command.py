@@ -104,7 +104,7 @@ def test_the_table(bench: Bench, three: tuple[list[Path], Any], tmp_path: Path) 
         "compare", "fbank/hconv/asr", "mini/score_hubert/hconv/asr", "--runs", tmp_path / "runs"
     )
     assert code == 0
-    for part in ("fbank/hconv", "WER ↓ %", "A - B", "synthetic speech", "MAPSSWE p", "speakers"):
+    for part in ("fbank/hconv", "WER ↓ %", "A - B", "(synthetic", "MAPSSWE p", "speakers"):
         assert part in out
     assert "Holm" not in out, "one comparison needs no correction"
     assert "72 utterances of 24 speakers" in out
@@ -158,7 +158,7 @@ def test_cer_and_what_a_language_model_decoded(bench: Bench, tmp_path: Path) -> 
     ("other", "words"),
     [
         ({"task": "pr"}, "another task: asr and pr"),
-        ({"corpus": "an4"}, "another corpus: mini and an4"),
+        ({"corpus": "an4"}, "another corpus: mini_phrases and an4"),
         ({"content": {"corpus": "3" * 64}}, "corpus digest): 222222222222… and 333333333333…"),
         ({"status": "failed"}, "the run is failed"),
         ({"rows": [Prediction("v", "A", "A")]}, "'u' first"),

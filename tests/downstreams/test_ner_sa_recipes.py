@@ -77,10 +77,10 @@ def test_full_and_frozen(task: str, steps: int) -> None:
     ("task", "suite", "corpus"),
     [
         ("ner", "full", "slue_voxpopuli"),
-        ("ner", "mini", "mini"),
+        ("ner", "mini", "mini_phrases"),
         ("ner", "pocket", "speech_to_intent"),
         ("sa", "full", "slue_voxceleb"),
-        ("sa", "mini", "mini"),
+        ("sa", "mini", "mini_phrases"),
     ],
 )
 def test_corpora_have_the_labels(task: str, suite: str, corpus: str) -> None:

@@ -117,7 +117,10 @@ def test_a_pivot_marks_the_best_across_the_page(table: pd.DataFrame) -> None:
     assert "| a_1 | *30.00 [30.0, 30.0]* | **10.00 [10.0, 10.0]** |" in text
     assert "| b&c | 20.00 [20.0, 20.0] |  |" in text
     by_task = leaderboard.render(table, "md", "task")
-    assert "| upstream | interface | pr on mini, PER ↓ % | sa on mini, MACRO F1 ↑ % |" in by_task
+    assert (
+        "| upstream | interface | pr on mini, PER ↓ % | sa on mini_phrases, MACRO F1 ↑ % |"
+        in by_task
+    )
     assert "superb" not in by_task.lower()  # no corpus of SUPERB's
 
 
