@@ -134,7 +134,7 @@ class FrozenFeatures:
                     yield self._rounded(utterance)
                     bar.advance()
 
-            self.standardizer = Standardizer(each())
+            self.standardizer = Standardizer.of(each())
 
     def states(self, utterance: Utterance) -> list[Tensor]:
         """Used layers' states, each float32 [T_l, D_l] on the CPU; not to be changed in place."""

@@ -9,11 +9,13 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from ssft_bench import registry, results
+from ssft_bench import registry, results, standardizing
 from ssft_bench.errors import CheckFailed, MissingError, UsageError
+from ssft_bench.files import sha256_file
 from ssft_bench.interface import Interface
 from ssft_bench.results import ResultRecord
 from ssft_bench.spec import RunSpec
+from ssft_bench.standardizing import Standardizer
 from ssft_bench.upstream import weights_sha256
 
 PREFIX = "interface."
@@ -51,7 +53,27 @@ def ready(
     record = _finished(folder)
     _same(record, spec, interface, content, folder)
     _load(interface, _tensors(folder), flag, folder)
-    return {"interface_tensors": weights_sha256(interface)}
+    added: dict[str, str | None] = {"interface_tensors": weights_sha256(interface)}
+    if standardizer(folder) is not None:
+        added["interface_standardizer"] = sha256_file(folder / standardizing.FILE)
+    return added
+
+
+def standardizer(folder: Path) -> Standardizer | None:
+    """What the interface of that finished run has seen its states through; None for states as they are.
+
+    Raises MissingError where the run has lost it.
+    """
+    record = _finished(folder)
+    if not record.spec.data.standardize:
+        return None
+    try:
+        return Standardizer.load(folder)
+    except (OSError, SafetensorError, KeyError) as error:
+        raise MissingError(
+            f"--interface-from {folder}: cannot read {standardizing.FILE} ({error}); run it again with "
+            "--overwrite always"
+        ) from error
 
 
 def _finished(folder: Path) -> ResultRecord:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import torch
 from torch import Tensor, nn
 
-from ssft_bench import cost, results
+from ssft_bench import cost, results, standardizing
 from ssft_bench.cell import Cell, Machine, Parts, Turn
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.downstream import Downstream
@@ -37,7 +37,7 @@ class TrainedCell(Cell):
     """Train, pick on dev, score on test; what learns and on which batches is the subclass'."""
 
     LEFT_BEHIND = (
-        "last.pt", "best.safetensors", "log.jsonl", "predictions.jsonl", "trials",
+        "last.pt", "best.safetensors", standardizing.FILE, "log.jsonl", "predictions.jsonl", "trials",
         "tensorboard", "wandb", "mlflow",
     )  # fmt: skip
     task: Task
@@ -245,6 +245,8 @@ class FrozenCell(TrainedCell):
             self.features.warm(self.data.splits[split], f"hidden states {split}")
         if self.spec.data.standardize:
             self.features.standardize(self.data.splits["train"], "means and deviations")
+            assert self.features.standardizer is not None
+            self.features.standardizer.save(self.folder)
 
     def _fit(self) -> dict[str, Any]:
         return fit(self.interface, self.features, self.data.splits["train"])

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from ssft_bench import cost, registry, results
+from ssft_bench import cost, interface_from, registry, results
 from ssft_bench.cell import Cell, Machine, Parts, Turn
 from ssft_bench.corpora.manifest import Utterance
 from ssft_bench.errors import UsageError
@@ -52,6 +53,8 @@ class TrainingFreeCell(Cell):
             dtype=self.spec.data.states,
             view=machine.view(self.record, self.upstream, self.layers, self.fabric.device),
         )  # fmt: skip
+        if self.spec.interface_from is not None:
+            self.states.standardizer = interface_from.standardizer(Path(self.spec.interface_from))
         self.store = FrameStore(self.folder, memory)
 
     def _candidates(self, interface: Interface) -> list[Interface]:

@@ -37,7 +37,7 @@ def test_against_numpy(rng: np.random.Generator, offset: float) -> None:
         ]
         for _ in range(9)
     ]
-    found = Standardizer([torch.from_numpy(x) for x in row] for row in rows)
+    found = Standardizer.of([torch.from_numpy(x) for x in row] for row in rows)
     for layer in range(2):
         frames = np.concatenate([row[layer] for row in rows]).astype(np.float64)
         mean, deviation = frames.mean(0), frames.std(0, ddof=1)
@@ -55,10 +55,10 @@ def test_against_numpy(rng: np.random.Generator, offset: float) -> None:
 def test_a_dimension_that_never_moves(rng: np.random.Generator) -> None:
     frames = torch.from_numpy(rng.normal(size=(20, 2)).astype(np.float32))
     frames[:, 1] = 7.25
-    (got,) = Standardizer([[frames]])([frames])
+    (got,) = Standardizer.of([[frames]])([frames])
     assert torch.equal(got[:, 1], torch.zeros(20))
     with pytest.raises(ValueError, match="no utterance"):
-        Standardizer([])
+        Standardizer.of([])
 
 
 def test_states_and_batches_of_a_run(toy_plugins: Path, toy_an4: Path) -> None:

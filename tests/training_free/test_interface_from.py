@@ -43,8 +43,32 @@ def trained(bench: Bench, common: list[str], tmp_path: Path) -> Callable[..., Pa
     return call
 
 
+def test_states_are_standardised_as_the_interface_learned_them(
+    run: Run, trained: Callable[..., Path]
+) -> None:
+    """The run's own means and deviations, so scaling them is seen; without its file the way out is told."""
+    folder = trained("weighted_sum", "--set", "data.standardize=true")
+    plain = trained("weighted_sum", "--set", "data.standardize=false")
+    assert not (plain / "standardizer.safetensors").exists()
+    stored = load_file(folder / "standardizer.safetensors")
+    assert stored.keys() == {f"{k}.{n}" for k in ("mean", "deviation") for n in (0, 1)}
+    record = run("weighted_sum", "--interface-from", folder)
+    # The same shares on other scales is another sum of the layers.
+    stored["deviation.0"] *= 1000
+    save_file(stored, folder / "standardizer.safetensors")
+    other = run("weighted_sum", "--interface-from", folder)
+    assert other["signature"] != record["signature"]
+    assert values(other, "test") != values(record, "test")
+    assert values(other, "test")["map"] == pytest.approx(
+        values(run("layer:index=1"), "test")["map"], abs=3
+    )
+    (folder / "standardizer.safetensors").unlink()
+    with pytest.raises(AssertionError, match=r"cannot read standardizer\.safetensors.*overwrite"):
+        run("weighted_sum", "--interface-from", folder)
+
+
 def test_a_trained_interface(run: Run, trained: Callable[..., Path], tmp_path: Path) -> None:
-    folder = trained("weighted_sum")
+    folder = trained("weighted_sum", "--set", "data.standardize=false")
     record = run("weighted_sum", "--interface-from", folder)
     shares = load_file(folder / "best.safetensors")["interface.weights"].softmax(0).tolist()
     assert record["interface_state"]["layer_usage"] == pytest.approx(shares)
