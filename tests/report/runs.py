@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ssft_bench import registry, results, spec
-from ssft_bench.corpora.mini_corpus import Mini
+from ssft_bench.corpora.mini_corpus import MiniPhrases
 from ssft_bench.files import sha256_json
 from ssft_bench.metric import Prediction
 from ssft_bench.results import MetricValue, ResultRecord
@@ -31,10 +31,10 @@ def texts(rng: np.random.Generator, count: int, rate: float) -> list[Prediction]
 
 
 def searches(rng: np.random.Generator, queries: int = 6, documents: int = 12) -> list[Prediction]:
-    """Answers of a query-by-example search over documents of the corpus `mini`."""
-    names = [row.id for row in Mini().documents("test")][:documents]
+    """Answers of a query-by-example search over documents of the corpus `mini_phrases`."""
+    names = [row.id for row in MiniPhrases().documents("test")][:documents]
     found = []
-    for row in Mini().queries("test")[:queries]:
+    for row in MiniPhrases().queries("test")[:queries]:
         order = rng.permutation(names)
         lines = [f"{name} {3 - 0.1 * place:.4f}" for place, name in enumerate(order)]
         true = sorted(rng.choice(names, 3, replace=False).tolist())
@@ -43,9 +43,9 @@ def searches(rng: np.random.Generator, queries: int = 6, documents: int = 12) ->
 
 
 def labels(rng: np.random.Generator, count: int = 20) -> list[Prediction]:
-    """Sentiments of utterances of `mini`."""
+    """Sentiments of utterances of `mini_phrases`."""
     kinds = ["negative", "neutral", "positive"]
-    rows = Mini().utterances("test")[:count]
+    rows = MiniPhrases().utterances("test")[:count]
     fixed = np.random.default_rng(count)
     return [
         Prediction(r.id, str(fixed.choice(kinds)), str(rng.choice(kinds)), r.speaker) for r in rows

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from ssft_bench.corpora.mini_corpus import Mini
+from ssft_bench.corpora.mini_corpus import MiniPhrases
 from ssft_bench.data import SPLITS, rows_sha256
 from ssft_bench.files import sha256_json
 from ssft_bench.metric import Prediction
@@ -56,8 +56,8 @@ def chromium() -> Iterator[Any]:
 @pytest.fixture
 def opened(chromium: Any, runs: Path, tmp_path: Path) -> Any:
     """The browser with the page of made-up runs and of one on the embedded corpus."""
-    rows = Mini().utterances("test")[:4]
-    digest = rows_sha256([row for split in SPLITS for row in Mini().utterances(split)])
+    rows = MiniPhrases().utterances("test")[:4]
+    digest = rows_sha256([row for split in SPLITS for row in MiniPhrases().utterances(split)])
     finish(
         runs, [Prediction(r.id, r.text or "", "SOMETHING ELSE", r.speaker) for r in rows],
         interface="hconv", sets=["train.steps=9"],

@@ -13,7 +13,7 @@ from scipy.signal import correlate
 
 from ssft_bench import registry
 from ssft_bench.audio import read_audio
-from ssft_bench.corpora.mini_corpus import Mini
+from ssft_bench.corpora.mini_corpus import MiniPhrases
 from ssft_bench.data import SPLITS, rows_sha256
 from ssft_bench.metric import Prediction
 from ssft_bench.report import audio
@@ -107,10 +107,10 @@ def test_none_are_asked_for_or_none_can_be_read(tmp_path: Path, rng: np.random.G
 
 @pytest.fixture
 def mini_run(tmp_path: Path) -> Run:
-    """A run that was scored on the corpus `mini` as it is."""
-    rows = Mini().utterances("test")[:6]
+    """A run that was scored on the corpus `mini_phrases` as it is."""
+    rows = MiniPhrases().utterances("test")[:6]
     predictions = [Prediction(r.id, r.text or "", "NOTHING", r.speaker) for r in rows]
-    digest = rows_sha256([row for split in SPLITS for row in Mini().utterances(split)])
+    digest = rows_sha256([row for split in SPLITS for row in MiniPhrases().utterances(split)])
     content = {"upstream_weights": "w", "corpus": digest}
     finish(tmp_path, predictions, content=content)
     return collect(tmp_path).runs[0]
@@ -122,7 +122,7 @@ def likeness(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def test_a_clip_sounds_like_the_recording(mini_run: Run) -> None:
-    row, another = Mini().utterances("test")[:2]
+    row, another = MiniPhrases().utterances("test")[:2]
     clip = Recordings().clips(mini_run, [row.id])[row.id]
     head, _, data = clip.source.partition(",")
     assert head.startswith("data:audio/")
@@ -135,13 +135,13 @@ def test_a_clip_sounds_like_the_recording(mini_run: Run) -> None:
 
 
 def test_the_same_bytes_each_time(mini_run: Run) -> None:
-    row = Mini().utterances("test")[0]
+    row = MiniPhrases().utterances("test")[0]
     one, two = (Recordings().clips(mini_run, [row.id])[row.id] for _ in range(2))
     assert one == two
 
 
 def test_the_budget_is_kept(mini_run: Run) -> None:
-    names = [row.id for row in Mini().utterances("test")[:6]]
+    names = [row.id for row in MiniPhrases().utterances("test")[:6]]
     clips = Recordings(budget=20_000).clips(mini_run, names)
     assert 0 < len(clips) < 6
     total = sum(len(base64.b64decode(c.source.partition(",")[2])) for c in clips.values())
@@ -151,10 +151,10 @@ def test_the_budget_is_kept(mini_run: Run) -> None:
 def test_no_audio_where_the_licence_does_not_let_it_be_passed_on(
     mini_run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Mini, "licence", "as its publishers'")
+    monkeypatch.setattr(MiniPhrases, "licence", "as its publishers'")
     mini_run.record.data["licence"] = "as its publishers'"
     recordings = Recordings()
-    assert recordings.clips(mini_run, [Mini().utterances("test")[0].id]) == {}
+    assert recordings.clips(mini_run, [MiniPhrases().utterances("test")[0].id]) == {}
     assert recordings.remarks(mini_run) == [
         "no audio: the recordings' licence is as its publishers'"
     ]
@@ -163,7 +163,7 @@ def test_no_audio_where_the_licence_does_not_let_it_be_passed_on(
 def test_no_audio_of_another_corpus_of_the_same_name(mini_run: Run) -> None:
     mini_run.record.content["corpus"] = "f" * 64
     recordings = Recordings()
-    assert recordings.clips(mini_run, [Mini().utterances("test")[0].id]) == {}
+    assert recordings.clips(mini_run, [MiniPhrases().utterances("test")[0].id]) == {}
     assert "is not what the run was scored on" in recordings.remarks(mini_run)[0]
 
 
