@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from ssft_bench.upstreams.hubert_mini.expert import UpstreamExpert as HubertExpe
 from ssft_bench.upstreams.pretraining.batches import Crops, frame_count
 from ssft_bench.upstreams.pretraining.models import build_model
 from ssft_bench.upstreams.pretraining.recipe import Recipe, Stage, load_recipe
-from ssft_bench.upstreams.pretraining.run import initial_model, new_model, run
+from ssft_bench.upstreams.pretraining.run import Speech, initial_model, new_model, run
 from ssft_bench.upstreams.wavlm_mini import expert
 from ssft_bench.upstreams.wavlm_mini.hubconf import wavlm_mini, wavlm_mini_local, wavlm_mini_random
 from ssft_bench.upstreams.wavlm_mini.learner import WavLMLearner
@@ -210,7 +209,7 @@ def tiny_recipe(**changes: Any) -> Recipe:
     plain = RECIPE.model_dump(mode="json") | changes
     own = plain["stages"][0]
     own["targets"] |= {"clusters": 5, "iterations": 2}
-    own["data"] |= {"corpora": {"mini": 1.0}, "batch_seconds": 2.0}
+    own["data"] |= {"corpora": {"synthetic": 1.0}, "batch_seconds": 2.0}
     own["mixing"]["probability"] = 1.0
     own["train"] |= {"steps": 2, "precision": "32-true"}
     return Recipe.model_validate(plain)
@@ -218,16 +217,12 @@ def tiny_recipe(**changes: Any) -> Recipe:
 
 def test_a_run_can_be_repeated(tmp_path: Path) -> None:
     rng = np.random.default_rng()
-    rows = []
     for index in range(4):
-        write(tmp_path / f"{index}.wav", murmur(rng, 1.0) + 0.1 * noise(rng, 1.0))
-        rows.append(json.dumps({"split": "train", "audio": f"{index}.wav"}))
-    manifest = tmp_path / "manifest.jsonl"
-    manifest.write_text("\n".join(rows))
+        write(tmp_path / f"{index}.flac", murmur(rng, 1.0) + 0.1 * noise(rng, 1.0))
     recipes = {"a": tiny_recipe(), "b": tiny_recipe(), "c": tiny_recipe(seed=2)}
     wave, last = waves(0.5), {}
     for name, recipe in recipes.items():
-        path = run(recipe, tmp_path, manifest, tmp_path / name, WavLMLearner)
+        path = run(recipe, Speech(tmp_path, tmp_path), tmp_path / name, WavLMLearner)
         last[name] = states(wavlm_mini_local(path), wave)[-1:]
     assert path.name == "wavlm_mini.safetensors"
     assert farthest(last["a"], last["b"]) == 0
