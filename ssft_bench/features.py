@@ -122,7 +122,7 @@ class FrozenFeatures:
                 self.states(utterance)
                 bar.advance()
 
-    def standardize(self, utterances: Sequence[Utterance], label: str) -> None:
+    def standardize(self, utterances: Sequence[Utterance], label: str) -> Standardizer:
         """From now on every state is standardised with the means and deviations of these utterances.
 
         States are kept as the upstream gave them: runs share them whether they standardise or not.
@@ -135,6 +135,7 @@ class FrozenFeatures:
                     bar.advance()
 
             self.standardizer = Standardizer.of(each())
+        return self.standardizer
 
     def states(self, utterance: Utterance) -> list[Tensor]:
         """Used layers' states, each float32 [T_l, D_l] on the CPU; not to be changed in place."""

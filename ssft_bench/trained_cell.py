@@ -244,9 +244,8 @@ class FrozenCell(TrainedCell):
         for split in ("train", "dev", "test"):
             self.features.warm(self.data.splits[split], f"hidden states {split}")
         if self.spec.data.standardize:
-            self.features.standardize(self.data.splits["train"], "means and deviations")
-            assert self.features.standardizer is not None
-            self.features.standardizer.save(self.folder)
+            fitted = self.features.standardize(self.data.splits["train"], "means and deviations")
+            fitted.save(self.folder)
 
     def _fit(self) -> dict[str, Any]:
         return fit(self.interface, self.features, self.data.splits["train"])

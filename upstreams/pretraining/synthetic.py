@@ -17,9 +17,8 @@ import random
 import re
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
@@ -27,6 +26,8 @@ from tqdm import tqdm
 
 from ssft_bench.corpora.mini.make import acoustics
 from ssft_bench.corpora.mini.make.engines import ENGINES
+from ssft_bench.corpora.mini.make.voices import VOICES as MINI
+from ssft_bench.corpora.mini.make.voices import Voice
 from ssft_bench.errors import MissingError
 from ssft_bench.files import atomic_path
 
@@ -43,23 +44,19 @@ ESPEAK = (
 """Variants of espeak-ng's American voice."""
 
 
-@dataclass(frozen=True)
-class Voice:
-    """One engine's voice and its weight in the draw."""
-
-    engine: str
-    settings: dict[str, Any]
-    weight: float
-
-
 VOICES = (
-    Voice("flite", {"voice": "slt", "stretch": 1.1}, 15),
-    Voice("flite", {"voice": "kal16", "stretch": 1.15}, 15),
-    Voice("flite", {"voice": "rms"}, 15),
-    Voice("festival", {"voice": "voice_cmu_us_slt_arctic_hts", "hts": True}, 4),
-    Voice("festival", {"voice": "voice_kal_diphone"}, 4),
-    *(Voice("espeak", {"voice": f"en-us+{name}"}, 47 / len(ESPEAK)) for name in ESPEAK),
+    *(
+        replace(voice, share=share)
+        for engine, share in (("flite", 15), ("festival", 4))
+        for voice in MINI
+        if voice.engine == engine and voice.split == "train"
+    ),
+    *(
+        Voice(f"espeak-{name}", "espeak", "train", 47 / len(ESPEAK), {"voice": f"en-us+{name}"})
+        for name in ESPEAK
+    ),
 )
+"""`share` is the weight in the draw."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +95,7 @@ def plan(texts: Sequence[str], count: int, seed: int) -> list[Saying]:
     """Who says what: every sentence once before any is said again, each time by another voice."""
     rng = random.Random(f"{seed}/synthetic")
     rounds = (text for _ in itertools.count() for text in rng.sample(texts, len(texts)))
-    weights = [voice.weight for voice in VOICES]
+    weights = [voice.share for voice in VOICES]
     return [
         Saying(number, text, rng.choices(VOICES, weights)[0], round(rng.uniform(*WARP), 3),
                round(rng.uniform(*SPEED), 3), rng.randint(25, 75))

@@ -49,11 +49,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         from ssft_bench.corpora.mini.make import check
 
-        problems = check.check(args.corpus)
-        for problem in problems:
-            print(problem)
-        print(f"{len(problems)} problem(s)")
-        return 1 if problems else 0
+        return check.report(check.check(args.corpus))
     return 0
 
 

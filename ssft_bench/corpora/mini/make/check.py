@@ -108,22 +108,43 @@ def audio_files(
     yield from (f"{path} is in no row" for path in sorted(stray - {row["audio"] for row in rows}))
 
 
+def speakers_apart(rows: Sequence[Row]) -> Iterator[str]:
+    """Each speaker is in one split only."""
+    splits = defaultdict(set)
+    for row in rows:
+        splits[row["speaker"]].add(row["split"])
+    yield from (f"{s} is in {sorted(v)}" for s, v in splits.items() if len(v) > 1)
+
+
+def duration(split: str, members: Sequence[Row], span: tuple[float, float]) -> Iterator[str]:
+    """A split lasts as long as was asked, minutes."""
+    minutes = sum(row["samples"] for row in members) / SAMPLE_RATE / 60
+    if not span[0] <= minutes <= span[1]:
+        yield f"{split} lasts {minutes:.1f} min"
+
+
+def report(problems: Sequence[str]) -> int:
+    """Print what `check` has found; the exit code."""
+    for problem in problems:
+        print(problem)
+    print(f"{len(problems)} problem(s)")
+    return 1 if problems else 0
+
+
 def _splits(rows: Sequence[Row]) -> Iterator[str]:
     """Durations, engines, phones of each split; speakers and sentences in one split only."""
-    speakers, texts = defaultdict(set), defaultdict(set)
+    texts = defaultdict(set)
     for row in rows:
-        speakers[row["speaker"]].add(row["split"])
         if row["kind"] == "utterance":
             texts[row["text"]].add(row["split"])
-    yield from (f"{s} is in {sorted(v)}" for s, v in speakers.items() if len(v) > 1)
+    yield from speakers_apart(rows)
     yield from (f"'{t}' is in {sorted(v)}" for t, v in texts.items() if len(v) > 1)
+    speakers = {row["speaker"] for row in rows}
     if len(speakers) < 16:
         yield f"only {len(speakers)} speakers"
-    for split, (low, high) in MINUTES.items():
+    for split, span in MINUTES.items():
         members = of_split(rows, split)
-        minutes = sum(row["samples"] for row in members) / SAMPLE_RATE / 60
-        if not low <= minutes <= high:
-            yield f"{split} lasts {minutes:.1f} min"
+        yield from duration(split, members, span)
         if len({row["engine"] for row in members}) < 3:
             yield f"{split} has fewer than 3 engines"
         phones = {phone for row in members for phone in row["phones"]}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -71,7 +71,7 @@ class Deck(Generic[Item]):
 
 
 @dataclass
-class _Speaker:
+class Speaker:
     """A voice with its own balanced decks, so that labels do not depend on the speaker."""
 
     voice: Voice
@@ -81,10 +81,10 @@ class _Speaker:
     seconds: float = 0.0
 
 
-def _speakers(split: str, rng: random.Random) -> list[_Speaker]:
+def _speakers(split: str, rng: random.Random) -> list[Speaker]:
     sentiments = ["negative"] * 3 + ["neutral"] * 4 + ["positive"] * 3
     return [
-        _Speaker(
+        Speaker(
             voice,
             Deck(sentiments, rng),
             Deck([0] * 4 + [1] * 3 + [2] * 2 + [3], rng),
@@ -95,23 +95,26 @@ def _speakers(split: str, rng: random.Random) -> list[_Speaker]:
     ]
 
 
-def _new_sentence(
-    session: grammar.Session,
-    speaker: _Speaker,
+def new_sentence(
+    speaker: Speaker,
+    draw: Callable[[str, list[str]], grammar.Sentence],
     used: set[str],
-    lexicon: Mapping[str, list[str]],
-    rng: random.Random,
+    fits: Callable[[str], bool] = lambda text: True,
 ) -> grammar.Sentence:
-    """A sentence of fitting length that no one has said yet."""
+    """A fitting sentence that no one has said yet, from `draw(sentiment, tags)`; it is then used."""
     sentiment, count = speaker.sentiments.deal(), speaker.counts.deal()
     tags = speaker.tags.deal_distinct(count)
     for _ in range(1000):
-        sentence = grammar.sentence(session, sentiment, tags, rng)
-        phones = len(phones_of(sentence.text, lexicon))
-        if sentence.text not in used and PHONE_RANGE[0] <= phones <= PHONE_RANGE[1]:
+        sentence = draw(sentiment, tags)
+        if sentence.text not in used and fits(sentence.text):
             used.add(sentence.text)
             return sentence
-    raise RuntimeError(f"no new sentence with {tags} on {session.topic_name}")
+    raise RuntimeError(f"no new sentence with {tags}")
+
+
+def most_behind(speakers: Sequence[Speaker], jitter: float, rng: random.Random) -> Speaker:
+    """Who lags most behind his share: shares are met, in an order without pattern (`jitter`, seconds)."""
+    return min(speakers, key=lambda s: (s.seconds + rng.random() * jitter) / s.voice.share)
 
 
 def _split_utterances(
@@ -122,14 +125,23 @@ def _split_utterances(
     speakers = _speakers(split, rng)
     topics, lengths = Deck(list(TOPICS), rng), Deck(SESSION_LENGTHS, rng)
     number = 0
+
+    def fits(text: str) -> bool:
+        return PHONE_RANGE[0] <= len(phones_of(text, lexicon)) <= PHONE_RANGE[1]
+
     while sum(speaker.seconds for speaker in speakers) < MINUTES[split] * 60:
-        # the speaker who lags most behind his share: shares are met, in an order without pattern
-        speaker = min(speakers, key=lambda s: (s.seconds + rng.random() * 20) / s.voice.share)
+        speaker = most_behind(speakers, 20, rng)
         number += 1
         session = grammar.new_session(topics.deal(), rng)
         name = f"{split}-s{number:03d}"
+
+        def draw(
+            sentiment: str, tags: list[str], now: grammar.Session = session
+        ) -> grammar.Sentence:
+            return grammar.sentence(now, sentiment, tags, rng)
+
         for segment in range(lengths.deal()):
-            sentence = _new_sentence(session, speaker, used, lexicon, rng)
+            sentence = new_sentence(speaker, draw, used, fits)
             conditions = draw_conditions(rng)
             phones = phones_of(sentence.text, lexicon)
             speaker.seconds += EDGE_SECONDS + len(phones) / PHONES_PER_SECOND / conditions.speed

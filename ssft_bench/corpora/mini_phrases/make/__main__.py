@@ -31,13 +31,10 @@ def main(argv: list[str] | None = None) -> int:
 
         card.update_card(args.corpus)
     else:
+        from ssft_bench.corpora.mini.make.check import report
         from ssft_bench.corpora.mini_phrases.make.check import check
 
-        problems = check(args.corpus)
-        for problem in problems:
-            print(problem)
-        print(f"{len(problems)} problem(s)")
-        return 1 if problems else 0
+        return report(check(args.corpus))
     return 0
 
 

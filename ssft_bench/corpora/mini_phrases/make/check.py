@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ssft_bench.corpora.mini.make import lexicon
 from ssft_bench.corpora.mini.make.check import (
-    SAMPLE_RATE,
     Row,
     audio_files,
+    duration,
     labels,
     of_split,
     queries,
     read_manifest,
+    speakers_apart,
 )
 from ssft_bench.corpora.mini.make.entities import TAGS
 from ssft_bench.corpora.mini.make.grammar import SENTIMENTS
@@ -28,11 +29,8 @@ MAX_WORDS = 125
 
 def _splits(rows: Sequence[Row]) -> Iterator[str]:
     """Durations, speakers, phones and labels of each split; sentences and persons in one split only."""
-    speakers, texts = defaultdict(set), Counter[str]()
-    for row in rows:
-        speakers[row["speaker"]].add(row["split"])
-        texts[row["text"]] += row["kind"] == "utterance"
-    yield from (f"{s} is in {sorted(v)}" for s, v in speakers.items() if len(v) > 1)
+    texts = Counter(row["text"] for row in rows if row["kind"] == "utterance")
+    yield from speakers_apart(rows)
     yield from (f"'{text}' is said {count} times" for text, count in texts.items() if count > 1)
     words = {word for row in rows for word in row["text"].split()}
     if len(words) > MAX_WORDS:
@@ -40,11 +38,9 @@ def _splits(rows: Sequence[Row]) -> Iterator[str]:
     trained = {word for row in of_split(rows, "train") for word in row["text"].split()}
     if words - trained:
         yield f"words that training lacks: {sorted(words - trained)}"
-    for split, (low, high) in MINUTES.items():
+    for split, span in MINUTES.items():
         members = of_split(rows, split)
-        minutes = sum(row["samples"] for row in members) / SAMPLE_RATE / 60
-        if not low <= minutes <= high:
-            yield f"{split} lasts {minutes:.1f} min"
+        yield from duration(split, members, span)
         if len({row["speaker"] for row in members}) != SPEAKERS[split]:
             yield f"{split} has other speakers"
         if {phone for row in members for phone in row["phones"]} != lexicon.PHONES:

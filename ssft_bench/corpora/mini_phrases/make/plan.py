@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from ssft_bench.corpora.mini.make.acoustics import Conditions, draw_conditions
 from ssft_bench.corpora.mini.make.entities import TAGS
-from ssft_bench.corpora.mini.make.grammar import SENTIMENTS, Sentence
+from ssft_bench.corpora.mini.make.grammar import SENTIMENTS
 from ssft_bench.corpora.mini.make.lexicon import phones_of
-from ssft_bench.corpora.mini.make.plan import EDGE_SECONDS, Deck, Utterance, queries
-from ssft_bench.corpora.mini.make.voices import Voice
-from ssft_bench.corpora.mini_phrases.make.grammar import NAMES, Names, sentence
+from ssft_bench.corpora.mini.make.plan import (
+    EDGE_SECONDS,
+    Deck,
+    Speaker,
+    Utterance,
+    most_behind,
+    new_sentence,
+    queries,
+)
+from ssft_bench.corpora.mini_phrases.make.grammar import NAMES, sentence
 from ssft_bench.corpora.mini_phrases.make.voices import VOICES
 
 MINUTES = {"train": 16.0, "dev": 5.0, "test": 12.0}
@@ -22,32 +29,9 @@ QUERIES = 64  # of dev and of test, where so many words fit
 COUNTS = (0, 1, 1, 2)  # entities of a sentence
 
 
-@dataclass
-class _Speaker:
-    """A voice with its own balanced decks, so that labels do not depend on the speaker."""
-
-    voice: Voice
-    sentiments: Deck[str]
-    counts: Deck[int]
-    tags: Deck[str]
-    seconds: float = 0.0
-
-
 def slow(drawn: Conditions) -> Conditions:
     """The same at the corpus' own rate."""
     return replace(drawn, speed=round(SPEED * drawn.speed, 3))
-
-
-def _new_sentence(speaker: _Speaker, used: set[str], names: Names, rng: random.Random) -> Sentence:
-    """A sentence that no one has said yet."""
-    sentiment, count = speaker.sentiments.deal(), speaker.counts.deal()
-    tags = speaker.tags.deal_distinct(count)
-    for _ in range(1000):
-        found = sentence(sentiment, tags, names, rng)
-        if found.text not in used:
-            used.add(found.text)
-            return found
-    raise RuntimeError(f"no new sentence with {tags}")
 
 
 def _split_utterances(
@@ -56,19 +40,16 @@ def _split_utterances(
     """All utterances of a split."""
     rng = random.Random(f"{seed}/phrases/{split}")
     speakers = [
-        _Speaker(voice, Deck(SENTIMENTS, rng), Deck(COUNTS, rng), Deck(TAGS, rng))
+        Speaker(voice, Deck(SENTIMENTS, rng), Deck(COUNTS, rng), Deck(TAGS, rng))
         for voice in VOICES
         if voice.split == split
     ]
     names = {tag: Deck(choices, rng) for tag, choices in NAMES.items()}
     number = 0
     while sum(speaker.seconds for speaker in speakers) < MINUTES[split] * 60:
-        # the speaker who lags most behind his share: shares are met, in an order without pattern
-        speaker = min(speakers, key=lambda s: (s.seconds + rng.random() * 8) / s.voice.share)
-        found, drawn = (
-            _new_sentence(speaker, used, names, rng),
-            slow(draw_conditions(rng, gentle=True)),
-        )
+        speaker = most_behind(speakers, 8, rng)
+        found = new_sentence(speaker, lambda mood, tags: sentence(mood, tags, names, rng), used)
+        drawn = slow(draw_conditions(rng, gentle=True))
         phones = phones_of(found.text, lexicon)
         speaker.seconds += EDGE_SECONDS + len(phones) / PHONES_PER_SECOND / drawn.speed * SPEED
         number += 1

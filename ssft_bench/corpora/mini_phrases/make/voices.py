@@ -9,7 +9,10 @@ is not who is heard. `warp` makes persons of another vocal tract length out of o
 
 from __future__ import annotations
 
-from ssft_bench.corpora.mini.make.voices import KAL, SLT, Voice
+from dataclasses import replace
+
+from ssft_bench.corpora.mini.make.voices import VOICES as MINI
+from ssft_bench.corpora.mini.make.voices import Voice
 
 ESPEAK = {
     "train": "adam klatt4 f2 rob m1 m2 m4 f1 f3 linda ed john".split(),
@@ -20,13 +23,7 @@ ESPEAK = {
     ).split(),
 }
 RECORDED = (
-    Voice(SLT, "flite", "train", 2, {"voice": "slt", "stretch": 1.1}),
-    Voice(SLT, "festival", "train", 2, {"voice": "voice_cmu_us_slt_arctic_hts", "hts": True}),
-    Voice(KAL, "flite", "train", 2, {"voice": "kal16", "stretch": 1.15}),
-    Voice(KAL, "festival", "train", 2, {"voice": "voice_kal_diphone"}),
-    Voice("arctic-rms", "flite", "train", 2, {"voice": "rms"}),
-    Voice("cstr-ked", "festival", "dev", 2, {"voice": "voice_ked_diphone"}),
-    Voice("arctic-awb", "flite", "test", 2, {"voice": "awb"}),
+    *(replace(voice, share=2) for voice in MINI if voice.engine in ("flite", "festival")),
     Voice("arctic-awb-long", "flite", "test", 1, {"voice": "awb"}, 0.9),
     Voice("arctic-awb-short", "flite", "test", 1, {"voice": "awb"}, 1.12),
 )
