@@ -62,7 +62,7 @@ class Mini(Corpus):
 
 
 class MiniPhrases(Mini):
-    """Embedded synthetic speech: short sentences of 120 words, for tasks that learn or look for words.
+    """Embedded synthetic speech: short sentences, 119 words in all, for tasks about words.
 
     The sentences of `mini` are too long and too varied for what a small head learns in minutes.
     """

@@ -1,4 +1,4 @@
-"""The embedded corpus `mini_phrases`: half an hour of synthetic short sentences of 120 words, with labels.
+"""The embedded corpus `mini_phrases`: half an hour of synthetic short sentences, 119 words in all, labelled.
 
 `manifest.jsonl` lists the files under `audio/`; `README.md` is the card; `make/` makes it again.
 """

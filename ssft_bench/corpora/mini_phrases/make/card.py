@@ -20,8 +20,11 @@ def numbers(corpus: Path) -> str:
         f"{len(speakers)} speakers, {len(words)} distinct words."
     )
     return "\n\n".join([
-        intro, _splits(rows), statistics.phone_counts(rows), statistics.labels_table(rows),
-        statistics.independence_table(rows), _voices(rows),
+        "### Splits", intro, _splits(rows), statistics.phone_counts(rows),
+        "### Entities and sentiment", statistics.labels_table(rows),
+        "### Independence (bias-corrected Cramer's V; 0 is independent)",
+        statistics.independence_table(rows),
+        "### Voices", _voices(rows),
     ])  # fmt: skip
 
 
