@@ -64,8 +64,8 @@ class DataSpec(Strict):
     are kept; bfloat16 needs half the room and moves scores a little. Not read in protocol finetuned."""
     standardize: bool = False
     """Each dimension of a frozen upstream's hidden states minus its mean over its deviation, both of the
-    training split. Not read in protocol finetuned, nor where nothing is trained: qbe normalises anyway, and an
-    interface from another run brings that run's."""
+    training split. Not read in protocol finetuned, nor where nothing is trained: qbe normalises anyway,
+    and an interface from another run brings that run's."""
     memory_gib: float = Field(default=6.0, ge=0)
     """Keep the frozen upstream's hidden states in memory up to this size; else compute them again."""
 
